@@ -1,0 +1,70 @@
+# Each target works alone on a fresh machine: it makes .venv, installs the pinned set, and does
+# neither a second time.
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALL := $(BIN)/python -m pip install --constraint constraints.txt --editable
+# Tests run two at a time; one thread each keeps them from fighting over the cores.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadscope
+
+.PHONY: help book lab test check lint bench address clean
+
+help:
+	@echo "make book    build the site and print where it is"
+	@echo "make lab     open JupyterLab on the first notebook"
+	@echo "make check   the fast checks, under three minutes"
+	@echo "make test    everything CI runs"
+	@echo "make bench   measure this machine"
+	@echo "make address URL=https://github.com/you/your-fork"
+	@echo "make clean   remove the built site"
+
+book: $(VENV)/.reader
+	$(BIN)/jupyter-book build . -W -n --keep-going
+	@echo "The book is built: file://$(CURDIR)/_build/html/index.html"
+
+lab: $(VENV)/.reader
+	$(BIN)/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) notebooks/00_*.ipynb
+
+check: lint
+	$(PYTEST) -m "not slow"
+
+# The site is built from nothing: a page that is not read again does not repeat its warnings.
+test: lint
+	$(MAKE) clean
+	$(MAKE) book
+	$(PYTEST) --nbval --nbval-current-env notebooks
+	$(PYTEST)
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(VENV)/.dev
+	$(BIN)/python tests/benchmarks/run.py
+
+address: $(VENV)/.reader
+	$(BIN)/python book/address.py $(URL)
+
+clean:
+	rm -rf _build
+
+$(VENV)/.dev: $(VENV)/.reader
+	$(INSTALL) ".[dev]"
+	@touch $@
+
+$(VENV)/.reader: pyproject.toml constraints.txt | $(BIN)/python
+	$(INSTALL) ".[book,fast,notebooks]"
+	@touch $@
+
+$(BIN)/python:
+	@for python in $(PYTHON) python3.11 python3.12 python3.13 python3; do \
+	  if $$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' \
+	      2>/dev/null; then \
+	    echo "Making $(VENV) with $$python"; \
+	    $$python -m venv $(VENV) || rm -rf $(VENV); \
+	    test -x $@; exit; \
+	  fi; \
+	done; \
+	echo "Python 3.11, 3.12 or 3.13 is needed, and none was found." >&2; \
+	echo "Install one, or name it: make $(MAKECMDGOALS) PYTHON=/path/to/python3.11" >&2; \
+	exit 1

@@ -1,0 +1,95 @@
+"""Pages made from the code while the book is built, so that they cannot drift from it."""
+
+import dataclasses
+import inspect
+import math
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from sphinx.application import Sphinx
+
+import wmlib
+from wmlib import config
+
+MARK = "<!-- made from the code -->"
+
+
+def api() -> Iterator[str]:
+    """Every public name with its docstring, by room, in the order of the front door."""
+    rooms: dict[str, list[str]] = {}
+    for name in wmlib.__all__:
+        module = getattr(getattr(wmlib, name), "__module__", "")
+        if module.startswith("wmlib."):
+            rooms.setdefault(module, []).append(name)
+    for room, names in rooms.items():
+        caption = (inspect.getdoc(sys.modules[room]) or "").splitlines()[0]
+        yield f"## `{room}`\n\n{caption}\n"
+        for name in names:
+            kind = "class" if inspect.isclass(getattr(wmlib, name)) else "function"
+            yield f"```{{eval-rst}}\n.. auto{kind}:: wmlib.{name}\n"
+            yield "   :members:\n```\n" if kind == "class" else "```\n"
+
+
+def configuration() -> Iterator[str]:
+    """One table per configuration class."""
+    for name in config.__all__:
+        cls = getattr(config, name)
+        yield f"## `{name}`\n\n{inspect.getdoc(cls)}\n"
+        yield "| field | type | default | allowed | meaning |\n|---|---|---|---|---|"
+        for field in dataclasses.fields(cls):
+            cells = [f"`{field.name}`", f"`{field.type}`", _default(field), _allowed(field)]
+            yield f"| {' | '.join(cells)} | {field.metadata['about']} |"
+        yield ""
+
+
+def _default(field: dataclasses.Field[Any]) -> str:
+    if field.default_factory is not dataclasses.MISSING:
+        return f"`{field.default_factory()!r}`"
+    return "required" if field.default is dataclasses.MISSING else f"`{field.default!r}`"
+
+
+def _allowed(field: dataclasses.Field[Any]) -> str:
+    limits = field.metadata
+    if limits.get("choices"):
+        return ", ".join(f"`{choice}`" for choice in limits["choices"])
+    low, high = limits.get("low", -math.inf), limits.get("high", math.inf)
+    lower = "> 0" if low == config.TINY else "" if low == -math.inf else f"≥ {low:g}"
+    upper = "< 1" if high == 1 - config.TINY else "" if high == math.inf else f"≤ {high:g}"
+    return ", ".join(filter(None, [lower, upper]))
+
+
+PAGES: dict[str, Callable[[], Iterator[str]]] = {
+    "book/api": api,
+    "book/configuration": configuration,
+}
+
+
+def fill(app: Sphinx, docname: str, source: list[str]) -> None:
+    """Put the generated text where the page has the mark."""
+    if docname in PAGES:
+        source[0] = source[0].replace(MARK, "\n".join(PAGES[docname]()))
+
+
+def escape_shapes(
+    app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]
+) -> None:
+    """Let ``(*, K, L)`` in a docstring be a shape, not the start of emphasis."""
+    lines[:] = [line.replace("(*", "(\\*") for line in lines]
+
+
+def drop_thebe(
+    app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: Any
+) -> None:
+    """Leave out the live-code scripts that Jupyter Book adds to every page.
+
+    Nothing here uses them, they name a CDN, and being declared twice they log an error.
+    """
+    context["script_files"] = [s for s in context["script_files"] if "thebe" not in str(s).lower()]
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    app.connect("source-read", fill)
+    app.connect("autodoc-process-docstring", escape_shapes)
+    app.connect("html-page-context", drop_thebe)
+    return {"parallel_read_safe": True}

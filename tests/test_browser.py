@@ -1,0 +1,152 @@
+"""The built book in a real browser, with the network cut off: over http, and straight from disk."""
+
+import shutil
+import threading
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, Route, sync_playwright
+
+pytestmark = pytest.mark.slow
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+PHONE = {"width": 390, "height": 844}
+DESKTOP = {"width": 1280, "height": 900}
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    executable = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if executable is None:
+        pytest.fail("No Chromium on the PATH: install it (Debian: apt-get install chromium).")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=executable, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def server(site: Path) -> Iterator[str]:
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, format: str, *args: object) -> None:
+            """Keep the test's output to the test's."""
+
+    httpd = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(site)))
+    threading.Thread(target=httpd.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{httpd.server_port}"
+    httpd.shutdown()
+
+
+class Visit:
+    """A browser tab that notes what goes wrong and lets nothing out."""
+
+    def __init__(self, browser: Browser, home: str, viewport: dict[str, int]) -> None:
+        self.home, self.faults = home, []
+        self.context = browser.new_context(viewport=viewport)
+        self.context.route("**/*", self.guard)
+        self.page: Page = self.context.new_page()
+        self.page.on("requestfailed", lambda r: self.faults.append(f"failed: {r.url}"))
+        self.page.on("response", self.check)
+        self.page.on("pageerror", lambda error: self.faults.append(f"script error: {error}"))
+        self.page.on("console", self.listen)
+
+    def guard(self, route: Route) -> None:
+        if route.request.url.startswith((self.home, "data:", "blob:")):
+            route.continue_()
+        else:
+            self.faults.append(f"external: {route.request.url}")
+            route.abort()
+
+    def check(self, response) -> None:
+        if response.status >= 400:
+            self.faults.append(f"{response.status}: {response.url}")
+
+    def listen(self, message) -> None:
+        if message.type == "error":
+            self.faults.append(f"console: {message.text}")
+
+    def open(self, name: str) -> None:
+        self.faults.clear()
+        self.page.goto(f"{self.home}/{name}", wait_until="load")
+        self.page.evaluate("window.MathJax?.startup?.promise")
+        self.page.evaluate("document.fonts.ready.then(() => true)")
+
+
+def names(site: Path) -> list[str]:
+    """Every page, search and index included."""
+    found = [str(p.relative_to(site)) for p in site.rglob("*.html") if "_static" not in p.parts]
+    assert len(found) >= 10
+    return sorted(found)
+
+
+@pytest.fixture(scope="module", params=["http", "file"])
+def visit(request: pytest.FixtureRequest, browser: Browser, site: Path) -> Iterator[Visit]:
+    home = site.as_uri() if request.param == "file" else request.getfixturevalue("server")
+    visit = Visit(browser, home, DESKTOP)
+    yield visit
+    visit.context.close()
+
+
+def test_every_page_opens_without_a_fault(visit: Visit, site: Path) -> None:
+    faults = {}
+    for name in names(site):
+        visit.open(name)
+        if visit.faults:
+            faults[name] = list(visit.faults)
+    assert not faults
+
+
+def test_every_formula_and_figure_is_visible(visit: Visit, site: Path) -> None:
+    formulas = 0
+    for name in names(site):
+        visit.open(name)
+        seen = visit.page.evaluate(
+            """() => ({
+                formulas: document.querySelectorAll('.math').length,
+                set: [...document.querySelectorAll('.math mjx-container')]
+                    .filter(m => m.getBoundingClientRect().width > 0).length,
+                wrong: document.querySelectorAll('mjx-merror, mjx-error').length,
+                blank: [...document.querySelectorAll('article img')]
+                    .filter(i => !i.complete || !i.naturalWidth).map(i => i.src),
+            })"""
+        )
+        assert seen["set"] >= seen["formulas"], f"{name}: formulas that are not set"
+        assert not seen["wrong"], f"{name}: formulas with errors"
+        assert not seen["blank"], f"{name}: figures that do not show"
+        formulas += seen["formulas"]
+    assert formulas > 20
+
+
+def test_search_finds_a_page(visit: Visit) -> None:
+    visit.open("search.html?q=mixture")
+    visit.page.wait_for_selector("#search-results li a", timeout=15_000)
+    assert visit.page.locator("#search-results li a").count() > 1
+    assert not visit.faults
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_no_page_scrolls_sideways_on_a_phone(
+    browser: Browser, server: str, site: Path, scheme: str
+) -> None:
+    visit = Visit(browser, server, PHONE)
+    visit.page.emulate_media(color_scheme=scheme)
+    wide = {}
+    for name in names(site):
+        visit.open(name)
+        width = visit.page.evaluate("document.documentElement.scrollWidth")
+        if width > PHONE["width"]:
+            wide[name] = width
+    visit.context.close()
+    assert not wide
