@@ -1,0 +1,120 @@
+"""Nothing half-written, nothing lost."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["atomic_path", "load_checkpoint", "load_weights", "read_json", "save_checkpoint"]
+__all__ += ["write_json"]
+
+
+@contextmanager
+def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """A temporary path beside ``path``, renamed to it when the block ends without an error.
+
+    Readers see the old file or the new one, never a part. The name starts with a dot, so that no
+    listing of rollouts or checkpoints takes what a killed run left for one of its own.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".writing-", suffix=path.suffix)
+    os.close(descriptor)
+    temporary = Path(name)
+    try:
+        yield temporary
+        temporary.chmod(0o644)  # mkstemp's 0600 would hide results from colleagues
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def save_checkpoint(path: str | os.PathLike[str], payload: dict[str, Any]) -> None:
+    """Write tensors, numbers, strings and containers of them, to be read without pickles of ours.
+
+    Args:
+        path: ``<logdir>/{vae,mdrnn,ctrl}/{best,checkpoint}.tar``.
+        payload: Holds at least ``state_dict``.
+    """
+    with atomic_path(path) as temporary:
+        torch.save(payload, temporary)
+
+
+def load_checkpoint(
+    path: str | os.PathLike[str], map_location: str | torch.device = "cpu"
+) -> dict[str, Any]:
+    """Read a checkpoint with ``weights_only=True``.
+
+    Raises:
+        FileNotFoundError: If there is none; says which stage writes it.
+        ValueError: If the file is half-written, foreign or wants code to be run.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(
+            f"{path} does not exist: run the stage that writes it first "
+            f"(stage {path.parent.name!r}), or correct the logdir"
+        )
+    return _trusted(path, lambda: torch.load(path, map_location=map_location, weights_only=True))
+
+
+def _trusted(path: Path, read: Callable[[], Any]) -> dict[str, Any]:
+    try:
+        payload = read()
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, KeyError, ValueError) as error:
+        raise ValueError(
+            f"{path} cannot be read as a checkpoint of plain tensors ({type(error).__name__}: "
+            f"{str(error).splitlines()[0]}); it is half-written or foreign: delete or replace it"
+        ) from error
+    if not isinstance(payload, dict) or "state_dict" not in payload:
+        found = sorted(payload) if isinstance(payload, dict) else type(payload).__name__
+        raise ValueError(f"{path} holds no 'state_dict', found {found}: not one of our checkpoints")
+    return payload
+
+
+def write_json(path: str | os.PathLike[str], value: Any) -> None:
+    """Write ``value`` as indented JSON, whole or not at all."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+
+
+def read_json(path: str | os.PathLike[str]) -> Any:
+    """Read JSON.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If the file is not JSON.
+    """
+    path = Path(path)
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not JSON ({error}); delete it or restore it") from error
+
+
+def load_weights(model: nn.Module, state: dict[str, Tensor], origin: str) -> None:
+    """Load a state dict, comparing names and shapes first.
+
+    Raises:
+        ValueError: If they do not fit; names the first difference and both sizes.
+    """
+    wanted = model.state_dict()
+    for key in sorted(wanted.keys() ^ state.keys()):
+        where = "is missing from" if key in wanted else "is unknown to the model, but stands in"
+        raise ValueError(f"{key} {where} {origin}: another architecture wrote it")
+    for key, value in wanted.items():
+        if value.shape != state[key].shape:
+            raise ValueError(
+                f"{origin}: {key} is {tuple(state[key].shape)}, the model wants "
+                f"{tuple(value.shape)}; make the sizes in the configuration those of the file"
+            )
+    model.load_state_dict(state)

@@ -1,0 +1,209 @@
+"""The knobs, once."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any, Self, TypeVar, dataclass_transform
+
+__all__ = ["WMControllerConfig", "WMMDNRNNConfig", "WMVAEConfig"]
+
+FRAME_SIZE = (64, 64)
+T = TypeVar("T")
+
+
+def knob(
+    default: Any = dataclasses.MISSING,
+    about: str = "",
+    low: float = -math.inf,
+    high: float = math.inf,
+    choices: tuple[str, ...] = (),
+) -> Any:
+    """A field that carries its own description and limits (both ends allowed).
+
+    The command line's help and the book's configuration reference are made from these.
+    """
+    metadata = {"about": about, "low": low, "high": high, "choices": choices}
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def _extra() -> Any:
+    metadata = {"about": "whatever else was given; reads as attributes too"}
+    return dataclasses.field(default_factory=dict, metadata=metadata)
+
+
+@dataclass_transform(field_specifiers=(knob, _extra))
+def _config(cls: type[T]) -> type[T]:
+    """A dataclass whose constructor puts unknown keywords into ``extra``."""
+    cls = dataclasses.dataclass(cls)
+    plain_init = cls.__init__
+    known = {field.name for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+
+    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
+        unknown = {key: kwargs.pop(key) for key in list(kwargs) if key not in known}
+        if unknown:
+            kwargs["extra"] = {**kwargs.get("extra", {}), **unknown}
+        plain_init(self, *args, **kwargs)
+
+    __init__.__wrapped__ = plain_init  # type: ignore[attr-defined]  # keeps the signature readable
+    cls.__init__ = __init__  # type: ignore[method-assign]
+    return cls
+
+
+class _Config:
+    """What the three configurations share: checks, extras as attributes, dict round trip."""
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):  # type: ignore[arg-type]
+            if field.name != "extra":
+                _check(type(self).__name__, field, getattr(self, field.name))
+        if not isinstance(self.extra, dict):
+            raise ValueError(f"{type(self).__name__}.extra must be a dict, found {self.extra!r}")
+
+    def __getattr__(self, name: str) -> Any:
+        extra = self.__dict__.get("extra", {})
+        if name in extra:
+            return extra[name]
+        raise AttributeError(f"{type(self).__name__} has no field or extra key {name!r}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """All fields, ``extra`` as a dict of its own."""
+        return dataclasses.asdict(self)  # type: ignore[call-overload, no-any-return]
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Self:
+        """The inverse of ``to_dict``; unknown keys go to ``extra``."""
+        return cls(**values)
+
+
+def _check(owner: str, field: dataclasses.Field[Any], value: Any) -> None:
+    """Raise ValueError if ``value`` is of the wrong type or outside the field's limits."""
+    name, limits = f"{owner}.{field.name}", field.metadata
+    kind = {"int": int, "float": (int, float), "bool": bool, "str": str}[str(field.type)]
+    if not isinstance(value, kind) or (field.type != "bool" and isinstance(value, bool)):
+        raise ValueError(f"{name} must be of type {field.type}, found {value!r}")
+    if isinstance(value, str):
+        if not value:
+            raise ValueError(f"{name} must not be empty")
+        if limits["choices"] and value not in limits["choices"]:
+            raise ValueError(f"{name} must be one of {limits['choices']}, found {value!r}")
+    elif not (math.isfinite(value) and limits["low"] <= value <= limits["high"]):
+        raise ValueError(f"{name} must lie in [{limits['low']}, {limits['high']}], found {value!r}")
+
+
+TINY = 1e-12  # the lower limit of what must be positive
+
+
+@_config
+class WMVAEConfig(_Config):
+    """Stage V: the data, the ConvVAE and its training."""
+
+    height: int = knob(about="height of a frame in pixels; the ConvVAE is built for 64", low=1)
+    width: int = knob(about="width of a frame in pixels; the ConvVAE is built for 64", low=1)
+    latent_size: int = knob(32, "length of z", low=1)
+    device: str = knob("cuda", "cuda (the CPU where there is none), cuda:N or cpu")
+    train_batch_size: int = knob(32, "frames per batch", low=1)
+    num_epochs: int = knob(10, "training epochs", low=1)
+    data_dir: str = knob("./data", "folder of the rollouts (.npz)")
+    learning_rate: float = knob(1e-3, "Adam's learning rate", low=TINY)
+    logdir: str = knob("results", "folder for checkpoints, samples and logs")
+    noreload: bool = knob(False, "start anew even where a checkpoint exists")
+    nosamples: bool = knob(False, "write no sample pictures")
+    scheduler_patience: int = knob(5, "epochs without progress before the rate falls", low=0)
+    scheduler_factor: float = knob(0.5, "what the rate is multiplied by", low=TINY, high=1 - TINY)
+    early_stopping_patience: int = knob(30, "epochs without progress before the end", low=0)
+    sample_interval: int = knob(5, "epochs between two sample grids", low=1)
+    schedule: str = knob("plateau", "how the rate falls", choices=("plateau", "cosine"))
+    num_test_files: int = knob(600, "rollouts held out, the last in sorted order", low=0)
+    epoch_size: int = knob(0, "frames per epoch, drawn afresh in each (0: all)", low=0)
+    beta: float = knob(1.0, "weight of the KL term", low=0)
+    kl_tolerance: float = knob(0.0, "nats per latent that cost nothing (0: off)", low=0)
+    amp: bool = knob(True, "bf16 products where the hardware has them")
+    compile: bool = knob(True, "torch.compile on CUDA")
+    seed: int = knob(0, "seed of weights, batches and noise", low=0)
+    extra: dict[str, Any] = _extra()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if (self.height, self.width) != FRAME_SIZE:
+            raise ValueError(
+                f"WMVAEConfig.height × width must be 64 × 64, found {self.height} × {self.width}: "
+                "rollouts are stored, and the ConvVAE's four layers are cut, for 64 × 64 frames"
+            )
+
+
+@_config
+class WMMDNRNNConfig(_Config):
+    """Stage M: the MDN-RNN and its training."""
+
+    latent_size: int = knob(32, "length of z", low=1)
+    action_size: int = knob(3, "length of the action M is told", low=1)
+    hidden_size: int = knob(256, "LSTM units", low=1)
+    gmm_components: int = knob(5, "Gaussians in the mixture", low=1)
+    device: str = knob("cuda", "cuda (the CPU where there is none), cuda:N or cpu")
+    batch_size: int = knob(16, "windows per batch", low=1)
+    seq_len: int = knob(32, "steps per window", low=1)
+    num_epochs: int = knob(30, "training epochs", low=1)
+    data_dir: str = knob("./data", "folder of the rollouts (.npz)")
+    learning_rate: float = knob(1e-3, "the optimiser's learning rate", low=TINY)
+    logdir: str = knob("results", "folder for checkpoints, films and logs")
+    noreload: bool = knob(False, "start anew even where a checkpoint exists")
+    nosamples: bool = knob(False, "write no dream films")
+    include_reward: bool = knob(True, "whether M learns to predict the reward")
+    scheduler_patience: int = knob(5, "epochs without progress before the rate falls", low=0)
+    scheduler_factor: float = knob(0.5, "what the rate is multiplied by", low=TINY, high=1 - TINY)
+    early_stopping_patience: int = knob(30, "epochs without progress before the end", low=0)
+    schedule: str = knob("plateau", "how the rate falls", choices=("plateau", "cosine"))
+    optimizer: str = knob("rmsprop", "the optimiser", choices=("rmsprop", "adam"))
+    grad_clip: float = knob(1.0, "largest gradient norm (0: unclipped)", low=0)
+    num_test_files: int = knob(600, "rollouts held out, the last in sorted order", low=0)
+    epoch_size: int = knob(
+        0, "windows per epoch, drawn afresh (0: as many as cover the data)", low=0
+    )
+    amp: bool = knob(True, "bf16 products where the hardware has them")
+    compile: bool = knob(True, "torch.compile on CUDA")
+    seed: int = knob(0, "seed of weights, batches and noise", low=0)
+    extra: dict[str, Any] = _extra()
+
+
+@_config
+class WMControllerConfig(_Config):
+    """Stage C: the linear controller and CMA-ES."""
+
+    latent_size: int = knob(32, "length of z", low=1)
+    hidden_size: int = knob(256, "LSTM units of M", low=1)
+    action_size: int = knob(3, "length of C's output", low=1)
+    env_name: str = knob("CarRacing-v3", "Gymnasium id, or module:Id")
+    logdir: str = knob("results", "folder for checkpoints and logs")
+    n_samples: int = knob(4, "episodes per candidate; all candidates get the same ones", low=1)
+    pop_size: int = knob(10, "candidates per generation", low=2)
+    target_return: float = knob(950.0, "stop when the CMA mean reaches this")
+    max_workers: int = knob(32, "largest number of environment processes", low=1)
+    display: bool = knob(True, "show progress bars")
+    time_limit: int = knob(1000, "longest episode in steps", low=1)
+    num_generations: int = knob(100, "generations in all", low=1)
+    sigma0: float = knob(0.1, "CMA-ES's first step size", low=TINY)
+    diagonal: bool = knob(True, "a diagonal covariance matrix: faster in 867 dimensions")
+    patience: int = knob(0, "training steps without reward that end an episode (0: never)", low=0)
+    step_cost: float = knob(0.1, "charge for each step that such an episode did not drive", low=0)
+    eval_interval: int = knob(10, "generations between two scores of the CMA mean", low=1)
+    eval_episodes: int = knob(16, "held-out episodes of such a score", low=1)
+    sample_z: bool = knob(False, "act on a sample of z instead of its mean")
+    use_z: bool = knob(True, "whether C sees z")
+    use_h: bool = knob(True, "whether C sees h (the ablation without memory says no)")
+    backend: str = knob("auto", "vector environments", choices=("auto", "gymnasium", "envpool"))
+    evaluator: str = knob("local", "where fitness is measured", choices=("local", "ray", "dream"))
+    device: str = knob("cuda", "cuda (the CPU where there is none), cuda:N or cpu")
+    amp: bool = knob(True, "bf16 products where the hardware has them")
+    seed: int = knob(0, "seed of the search and of its episodes", low=0)
+    extra: dict[str, Any] = _extra()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.env_name.rpartition(":")[2] in ("CarRacing-v0", "CarRacing-v1", "CarRacing-v2"):
+            raise ValueError(
+                f"WMControllerConfig.env_name: {self.env_name} no longer exists in Gymnasium; "
+                "use CarRacing-v3"
+            )
+        if not (self.use_z or self.use_h):
+            raise ValueError("WMControllerConfig: C must see something; set use_z or use_h")

@@ -1,0 +1,135 @@
+"""Every frame encoded once."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from wmlib.checkpoints import atomic_path, load_checkpoint
+from wmlib.config import WMMDNRNNConfig, WMVAEConfig
+from wmlib.datasets import LatentSequenceDataset, split_point
+from wmlib.devices import autocast, choose_device
+from wmlib.pixels import frames_to_tensor
+from wmlib.rollouts import LATENTS_FOLDER, read_rollout, rollout_files
+from wmlib.vae import vae_from_state
+
+__all__ = ["encode", "latent_sets", "load_vae", "precompute_latents"]
+
+CHUNK = 200  # frames encoded at once
+
+
+def load_vae(config: WMVAEConfig) -> nn.Module:
+    """V as trained in ``<logdir>/vae/best.tar``.
+
+    Raises:
+        ValueError: If its latent size is not the configuration's; names both.
+    """
+    path = Path(config.logdir) / "vae" / "best.tar"
+    vae = vae_from_state(load_checkpoint(path)["state_dict"], str(path))
+    if vae.latent_size != config.latent_size:
+        raise ValueError(
+            f"{path} has latent_size {vae.latent_size}, the configuration says "
+            f"{config.latent_size}; make them equal"
+        )
+    return vae
+
+
+@torch.inference_mode()
+def encode(
+    vae: nn.Module, frames: np.ndarray, device: torch.device, amp: bool = True
+) -> tuple[Tensor, Tensor]:
+    """``mu, logsigma`` (N, L), float32 on the CPU, of frames (N, 64, 64, 3) uint8."""
+    parts = []
+    for chunk in torch.from_numpy(np.ascontiguousarray(frames)).split(CHUNK):
+        x = frames_to_tensor(chunk.to(device))
+        with autocast(device, amp):
+            mu, logsigma = vae.encoder(x)  # type: ignore[operator, union-attr]
+        parts.append(torch.stack([mu, logsigma]).float().cpu())
+    mu, logsigma = torch.cat(parts, dim=1)
+    return mu, logsigma
+
+
+def precompute_latents(
+    vae_config: WMVAEConfig,
+    mdrnn_config: WMMDNRNNConfig,
+    vae: nn.Module | None = None,
+    display: bool = True,
+) -> dict[str, np.ndarray]:
+    """Encode all rollouts into ``<data_dir>/latents/latents_<L>.npz``, once for each V.
+
+    Args:
+        vae_config: Where V is.
+        mdrnn_config: Where the rollouts are, and L.
+        vae: V, if it is not ``vae_config``'s.
+        display: Show progress.
+
+    Returns:
+        The file's arrays: ``latents`` (N, L), which are mu, ``logsigmas`` (N, L), ``actions``
+        (N, A), ``rewards``, ``terminals`` (N,), ``episode_starts`` (E,), ``final_latents`` and
+        ``final_logsigmas`` (E, L): the frame behind each episode's last action. Episodes are in
+        the sorted order of their files.
+    """
+    vae = vae or load_vae(vae_config)
+    device = choose_device(mdrnn_config.device)
+    vae = vae.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+    root = Path(mdrnn_config.data_dir)
+    files = rollout_files(root)
+    path = root / LATENTS_FOLDER / f"latents_{mdrnn_config.latent_size}.npz"
+    origin = _fingerprint(vae, files)
+    if path.exists():
+        with np.load(path, allow_pickle=False) as archive:
+            if str(archive.get("origin")) == origin:
+                return {key: archive[key] for key in archive.files if key != "origin"}
+    rows: dict[str, list[np.ndarray]] = {}
+    starts, count = [], 0
+    for file in tqdm(files, desc="latents", unit="episode", disable=not display):
+        rollout = read_rollout(file)
+        steps = len(rollout.next_observations)  # one less where the final frame is unknown
+        frames = np.concatenate([rollout.observations[:1], rollout.next_observations])
+        mu, logsigma = (part.numpy() for part in encode(vae, frames, device, mdrnn_config.amp))
+        episode: dict[str, np.ndarray] = {
+            "latents": mu[:steps],
+            "logsigmas": logsigma[:steps],
+            "actions": rollout.actions[:steps],
+            "rewards": rollout.rewards[:steps],
+            "terminals": rollout.terminals[:steps],
+            "final_latents": mu[steps:],
+            "final_logsigmas": logsigma[steps:],
+        }
+        for key, value in episode.items():
+            rows.setdefault(key, []).append(value)
+        starts.append(count)
+        count += steps
+    arrays = {key: np.concatenate(values) for key, values in rows.items()}
+    arrays["episode_starts"] = np.array(starts, dtype=np.int64)
+    with atomic_path(path) as temporary:
+        np.savez(temporary, origin=np.array(origin), **arrays)  # type: ignore[arg-type]
+    return arrays
+
+
+def _fingerprint(vae: nn.Module, files: list[Path]) -> str:
+    """Changes whenever V's weights or the set of rollouts do."""
+    digest = hashlib.sha256()
+    for value in vae.state_dict().values():
+        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    for file in files:
+        digest.update(f"{file.name} {file.stat().st_size};".encode())
+    return digest.hexdigest()
+
+
+def latent_sets(
+    latents: dict[str, Any], seq_len: int, num_test_files: int
+) -> tuple[LatentSequenceDataset, LatentSequenceDataset | None]:
+    """Training windows and held-out windows (None if no episode is held out), split by file."""
+    count = len(latents["episode_starts"])
+    cut = split_point(count, num_test_files)
+    train = LatentSequenceDataset(latents, seq_len, range(cut))
+    return train, LatentSequenceDataset(
+        latents, seq_len, range(cut, count)
+    ) if cut < count else None

@@ -1,0 +1,255 @@
+"""M: from (z, a, h) to a distribution over the next z."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from wmlib.checkpoints import load_weights
+
+__all__ = ["MDRNN", "MDRNNCell", "get_loss", "gmm_loss", "mdrnn_from_state", "sample_gmm"]
+
+# Log-sigmas outside this range are never needed for latents of unit scale, and exp of what an
+# untrained head may emit would reach 0 or infinity.
+LOGSIGMA_RANGE = (-7.0, 3.0)
+
+Mixture = tuple[Tensor, Tensor, Tensor]
+Prediction = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
+Hidden = tuple[Tensor, Tensor]
+
+
+def gmm_loss(
+    latent_next_obs: Tensor, mus: Tensor, sigmas: Tensor, logpi: Tensor, reduce: bool = True
+) -> Tensor:
+    """Negative log-likelihood of the next latent under a mixture of diagonal Gaussians.
+
+    ``-log sum_k pi_k prod_j N(z_j; mu_kj, sigma_kj)``, by log-sum-exp. One mixture for the whole
+    vector z, so it may be negative: it is a density, not a probability.
+
+    Args:
+        latent_next_obs: z to explain (*, L).
+        mus: Means (*, K, L).
+        sigmas: Standard deviations (*, K, L), positive.
+        logpi: Log mixture weights (*, K), normalised.
+        reduce: Mean over the batch dimensions; otherwise every one of them is kept.
+
+    Returns:
+        NLL in nats: a scalar, or (*).
+
+    Source: Bishop (1994), Mixture Density Networks; Ha & Schmidhuber (2018), section 2.2.
+    """
+    distance = (latent_next_obs.unsqueeze(-2) - mus) / sigmas  # (*, K, L)
+    constant = 0.5 * mus.shape[-1] * math.log(2 * math.pi)
+    log_normal = -(0.5 * distance.pow(2) + sigmas.log()).sum(-1) - constant  # (*, K)
+    nll = -torch.logsumexp(logpi + log_normal, dim=-1)  # (*)
+    return nll.mean() if reduce else nll
+
+
+def sample_gmm(
+    mus: Tensor,
+    sigmas: Tensor,
+    logpi: Tensor,
+    temperature: float = 1.0,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Draw the next z from the mixture at temperature τ.
+
+    The paper's temperature: mixture logits are divided by τ, standard deviations multiplied by
+    √τ. τ → 0 gives the likeliest component's mean, τ > 1 a world less certain than M believes.
+
+    Args:
+        mus: Means (*, K, L).
+        sigmas: Standard deviations (*, K, L).
+        logpi: Log mixture weights (*, K).
+        temperature: τ > 0.
+        generator: Source of randomness, for draws that repeat.
+
+    Returns:
+        z (*, L).
+
+    Raises:
+        ValueError: If τ is not positive.
+    """
+    if temperature <= 0:
+        raise ValueError(f"temperature must be positive, found {temperature}; try 0.1 to 1.3")
+    # Gumbel-max: argmax(logits + Gumbel noise) is a categorical draw, without a softmax.
+    uniform = torch.empty_like(logpi).uniform_(generator=generator).clamp_min(1e-20)
+    k = (logpi / temperature - (-uniform.log()).log()).argmax(-1)  # (*)
+    index = k[..., None, None].expand(*k.shape, 1, mus.shape[-1])  # (*, 1, L)
+    mu = mus.gather(-2, index).squeeze(-2)  # (*, L)
+    sigma = sigmas.gather(-2, index).squeeze(-2)
+    noise = torch.empty_like(mu).normal_(generator=generator)
+    return mu + sigma * math.sqrt(temperature) * noise
+
+
+class _MDRNNBase(nn.Module):
+    """What the sequence model and the cell share: the sizes and the output head."""
+
+    def __init__(self, latents: int, actions: int, hiddens: int, gaussians: int) -> None:
+        super().__init__()
+        self.latents, self.actions = latents, actions
+        self.hiddens, self.gaussians = hiddens, gaussians
+        self.gmm_linear = nn.Linear(hiddens, (2 * latents + 1) * gaussians + 2)
+
+    def head(self, h: Tensor) -> Prediction:
+        """Hidden states (*, H) to mixture, reward and terminal logit."""
+        size = self.gaussians * self.latents
+        mus, logsigmas, pi, r, d = (
+            self.gmm_linear(h).float().split([size, size, self.gaussians, 1, 1], -1)
+        )
+        shape = (*h.shape[:-1], self.gaussians, self.latents)
+        sigmas = logsigmas.reshape(shape).clamp(*LOGSIGMA_RANGE).exp()
+        return mus.reshape(shape), sigmas, pi.log_softmax(-1), r.squeeze(-1), d.squeeze(-1)
+
+
+class MDRNN(_MDRNNBase):
+    """The sequence model, for training: an LSTM with a mixture density head.
+
+    384,071 parameters at 32 latents, 3 actions, 256 hidden units and 5 Gaussians.
+
+    Args:
+        latents: Length L of z.
+        actions: Length A of the action M is told.
+        hiddens: LSTM units H.
+        gaussians: Mixture components K.
+
+    Source: Ha & Schmidhuber (2018), section 2.2 and appendix A.2.
+    """
+
+    def __init__(self, latents: int, actions: int, hiddens: int, gaussians: int) -> None:
+        super().__init__(latents, actions, hiddens, gaussians)
+        self.rnn = nn.LSTM(latents + actions, hiddens)
+
+    def forward(self, actions: Tensor, latents: Tensor) -> Prediction:
+        """Predict the next latent, reward and end at every step, from h = 0.
+
+        Args:
+            actions: (T, B, A), as the environment executed them.
+            latents: (T, B, L).
+
+        Returns:
+            ``mus, sigmas`` (T, B, K, L), ``logpi`` (T, B, K), rewards (T, B) and terminal
+            *logits* (T, B).
+        """
+        h, _ = self.rnn(torch.cat([actions, latents], dim=-1))  # (T, B, H)
+        return self.head(h)
+
+    def to_cell(self) -> MDRNNCell:
+        """The same model one step at a time, with its own copy of the weights."""
+        return MDRNNCell.from_mdrnn(self)
+
+
+class MDRNNCell(_MDRNNBase):
+    """The same model one step at a time, for acting and dreaming.
+
+    Args:
+        latents: Length L of z.
+        actions: Length A of the action M is told.
+        hiddens: LSTM units H.
+        gaussians: Mixture components K.
+    """
+
+    def __init__(self, latents: int, actions: int, hiddens: int, gaussians: int) -> None:
+        super().__init__(latents, actions, hiddens, gaussians)
+        self.rnn = nn.LSTMCell(latents + actions, hiddens)
+
+    def forward(
+        self, action: Tensor, latent: Tensor, hidden: Hidden
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Hidden]:
+        """One step. The returned (h, c) must be handed to the next one.
+
+        Args:
+            action: (B, A).
+            latent: (B, L).
+            hidden: (h, c), each (B, H).
+
+        Returns:
+            ``mus, sigmas`` (B, K, L), ``logpi`` (B, K), reward (B,), terminal logit (B,), (h, c).
+        """
+        hidden = self.step(action, latent, hidden)
+        mus, sigmas, logpi, r, d = self.head(hidden[0])
+        return mus, sigmas, logpi, r, d, hidden
+
+    def step(self, action: Tensor, latent: Tensor, hidden: Hidden) -> Hidden:
+        """Advance (h, c) only: all that acting needs, without the mixture head."""
+        h, c = self.rnn(torch.cat([action, latent], dim=-1), hidden)
+        return h, c
+
+    def get_init_hidden(self, batch: int) -> Hidden:
+        """Zeros (h, c), each (batch, H): what every episode starts from."""
+        weight = self.gmm_linear.weight
+        return weight.new_zeros(batch, self.hiddens), weight.new_zeros(batch, self.hiddens)
+
+    @classmethod
+    def from_mdrnn(cls, mdrnn: MDRNN) -> MDRNNCell:
+        """Transfer the weights of a trained sequence model, by a copy."""
+        cell = cls(mdrnn.latents, mdrnn.actions, mdrnn.hiddens, mdrnn.gaussians)
+        # nn.LSTM names its layers (weight_ih_l0); nn.LSTMCell has just one (weight_ih).
+        renamed = {key.removesuffix("_l0"): value for key, value in mdrnn.state_dict().items()}
+        cell.load_state_dict(renamed)
+        return cell.to(mdrnn.gmm_linear.weight.device)
+
+
+def get_loss(
+    mdrnn: nn.Module,
+    latent_obs: Tensor,
+    action: Tensor,
+    reward: Tensor,
+    terminal: Tensor,
+    latent_next_obs: Tensor,
+    include_reward: bool,
+    latent_size: int,
+) -> dict[str, Tensor]:
+    """The loss of M on a batch of windows.
+
+    ``(gmm + bce [+ mse]) / (latent_size + 2)``, or ``+ 1`` without the reward: near 1 per step.
+
+    Args:
+        mdrnn: The sequence model.
+        latent_obs: z_t (B, T, L), batch first, as a data loader gives it.
+        action: a_t (B, T, A).
+        reward: r_t (B, T), what the environment paid for a_t.
+        terminal: d_t (B, T), 1 where a_t ended the episode.
+        latent_next_obs: z_{t+1} (B, T, L).
+        include_reward: Whether the reward's squared error counts.
+        latent_size: L, for the scale.
+
+    Returns:
+        Scalars ``gmm`` (nats per step), ``bce`` (nats), ``mse`` and ``loss``.
+    """
+    latents, actions = latent_obs.transpose(0, 1), action.transpose(0, 1)  # (T, B, ·)
+    mus, sigmas, logpi, r, d = mdrnn(actions, latents)
+    gmm = gmm_loss(latent_next_obs.transpose(0, 1), mus, sigmas, logpi)
+    bce = F.binary_cross_entropy_with_logits(d, terminal.transpose(0, 1))
+    if include_reward:
+        mse, scale = F.mse_loss(r, reward.transpose(0, 1)), latent_size + 2
+    else:
+        mse, scale = torch.zeros_like(gmm), latent_size + 1
+    return {"gmm": gmm, "bce": bce, "mse": mse, "loss": (gmm + bce + mse) / scale}
+
+
+def mdrnn_from_state(
+    state: dict[str, Tensor], latent_size: int, origin: str = "the state dict"
+) -> MDRNN:
+    """An MDRNN of the sizes that its weights have; only L must be told, by V.
+
+    Raises:
+        ValueError: If the weights are another model's, or for another L.
+    """
+    try:
+        outputs, hiddens = state["gmm_linear.weight"].shape
+        actions = state["rnn.weight_ih_l0"].shape[1] - latent_size
+    except KeyError as error:
+        raise ValueError(f"{origin} holds no MDRNN: {error} is missing") from error
+    gaussians, rest = divmod(outputs - 2, 2 * latent_size + 1)
+    if rest or actions < 1:
+        raise ValueError(
+            f"{origin}: a head of {outputs} outputs and an input of {actions + latent_size} do not "
+            f"fit V's latent_size of {latent_size}: V and M were trained for different sizes"
+        )
+    mdrnn = MDRNN(latent_size, actions, hiddens, gaussians)
+    load_weights(mdrnn, state, origin)
+    return mdrnn.eval()
