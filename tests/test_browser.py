@@ -22,6 +22,9 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
+# Formulas are set and their fonts are here.
+SETTLED = """Promise.resolve(window.MathJax?.startup?.promise)
+    .then(() => document.fonts.ready).then(() => true)"""
 PHONE = {"width": 390, "height": 844}
 DESKTOP = {"width": 1280, "height": 900}
 
@@ -80,15 +83,14 @@ class Visit:
     def open(self, name: str) -> None:
         self.faults.clear()
         self.page.goto(f"{self.home}/{name}", wait_until="load")
-        self.page.evaluate("window.MathJax?.startup?.promise")
-        self.page.evaluate("document.fonts.ready.then(() => true)")
+        self.page.evaluate(SETTLED)
 
 
 def names(site: Path) -> list[str]:
-    """Every page, search and index included."""
-    found = [str(p.relative_to(site)) for p in site.rglob("*.html") if "_static" not in p.parts]
+    """Every page, search and index included, but for the front page that leads on to the first."""
+    found = {str(p.relative_to(site)) for p in site.rglob("*.html") if "_static" not in p.parts}
     assert len(found) >= 10
-    return sorted(found)
+    return sorted(found - {"index.html"})
 
 
 @pytest.fixture(scope="module", params=["http", "file"])
@@ -97,6 +99,11 @@ def visit(request: pytest.FixtureRequest, browser: Browser, site: Path) -> Itera
     visit = Visit(browser, home, DESKTOP)
     yield visit
     visit.context.close()
+
+
+def test_the_front_page_leads_to_the_first(visit: Visit) -> None:
+    visit.page.goto(f"{visit.home}/index.html")
+    visit.page.wait_for_url("**/book/welcome.html")
 
 
 def test_every_page_opens_without_a_fault(visit: Visit, site: Path) -> None:
@@ -133,7 +140,8 @@ def test_search_finds_a_page(visit: Visit) -> None:
     visit.open("search.html?q=mixture")
     visit.page.wait_for_selector("#search-results li a", timeout=15_000)
     assert visit.page.locator("#search-results li a").count() > 1
-    assert not visit.faults
+    # From disk, a browser lets no script read the pages found: hits come without excerpts.
+    assert not visit.faults or visit.home.startswith("file:")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

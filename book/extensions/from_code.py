@@ -3,11 +3,13 @@
 import dataclasses
 import inspect
 import math
+import re
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from sphinx.application import Sphinx
+from sphinx.config import Config
 
 import wmlib
 from wmlib import config
@@ -26,15 +28,19 @@ def api() -> Iterator[str]:
         caption = (inspect.getdoc(sys.modules[room]) or "").splitlines()[0]
         yield f"## `{room}`\n\n{caption}\n"
         for name in names:
-            kind = "class" if inspect.isclass(getattr(wmlib, name)) else "function"
-            yield f"```{{eval-rst}}\n.. auto{kind}:: wmlib.{name}\n"
+            thing = getattr(wmlib, name)
+            kind = "class" if inspect.isclass(thing) else "function"
+            # A configuration has its fields on a page of its own.
+            arguments = "(**fields)" if dataclasses.is_dataclass(thing) else ""
+            yield f"```{{eval-rst}}\n.. auto{kind}:: wmlib.{name}{arguments}"
             yield "   :members:\n```\n" if kind == "class" else "```\n"
 
 
 def configuration() -> Iterator[str]:
     """One table per configuration class."""
-    for name in config.__all__:
-        cls = getattr(config, name)
+    for name, cls in vars(config).items():  # in the order of the file
+        if name not in config.__all__:
+            continue
         yield f"## `{name}`\n\n{inspect.getdoc(cls)}\n"
         yield "| field | type | default | allowed | meaning |\n|---|---|---|---|---|"
         for field in dataclasses.fields(cls):
@@ -75,7 +81,7 @@ def escape_shapes(
     app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]
 ) -> None:
     """Let ``(*, K, L)`` in a docstring be a shape, not the start of emphasis."""
-    lines[:] = [line.replace("(*", "(\\*") for line in lines]
+    lines[:] = [re.sub(r"(?<![\w*])\*(?=\w*[,)])", r"\\*", line) for line in lines]
 
 
 def drop_thebe(
@@ -88,7 +94,13 @@ def drop_thebe(
     context["script_files"] = [s for s in context["script_files"] if "thebe" not in str(s).lower()]
 
 
+def one_search_field(app: Sphinx, config: Config) -> None:
+    """Leave out the bar above the page, which would only hold a second search field."""
+    config.html_theme_options["navbar_persistent"] = []
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
+    app.connect("config-inited", one_search_field)
     app.connect("source-read", fill)
     app.connect("autodoc-process-docstring", escape_shapes)
     app.connect("html-page-context", drop_thebe)
