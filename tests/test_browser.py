@@ -104,6 +104,7 @@ def visit(request: pytest.FixtureRequest, browser: Browser, site: Path) -> Itera
 def test_the_front_page_leads_to_the_first(visit: Visit) -> None:
     visit.page.goto(f"{visit.home}/index.html")
     visit.page.wait_for_url("**/book/welcome.html")
+    assert not visit.faults  # a first visit: nothing is stored yet
 
 
 def test_every_page_opens_without_a_fault(visit: Visit, site: Path) -> None:

@@ -94,13 +94,16 @@ def drop_thebe(
     context["script_files"] = [s for s in context["script_files"] if "thebe" not in str(s).lower()]
 
 
-def one_search_field(app: Sphinx, config: Config) -> None:
-    """Leave out the bar above the page, which would only hold a second search field."""
+def set_theme(app: Sphinx, config: Config) -> None:
+    """What Jupyter Book has no key for."""
+    # The bar above the page would only hold a second search field.
     config.html_theme_options["navbar_persistent"] = []
+    # The reader's system decides; with no mode named, the theme logs an error on the first visit.
+    config.html_context["default_mode"] = "auto"
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
-    app.connect("config-inited", one_search_field)
+    app.connect("config-inited", set_theme)
     app.connect("source-read", fill)
     app.connect("autodoc-process-docstring", escape_shapes)
     app.connect("html-page-context", drop_thebe)
