@@ -6,31 +6,20 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
-import torch
 from tqdm.auto import tqdm
 
 from wmlib.controller import ActionMap
-from wmlib.envs import VectorImageEnv, episode_seed, make_vector_env
+from wmlib.envs import episode_seed
+from wmlib.policies import Policy, make_policy
 from wmlib.rollouts import Rollout, save_rollout
+from wmlib.vector_envs import VectorImageEnv, make_vector_env
 
-__all__ = ["POLICIES", "Policy", "Step", "generate_rollouts", "make_policy", "play"]
+__all__ = ["Step", "generate_rollouts", "play"]
 
 WAVE = 64  # episodes collected at once; 1,000 frames of each take 0.8 GB
-
-
-class Policy(Protocol):
-    """What acts on a whole batch of episodes."""
-
-    def start(self, seeds: Sequence[int]) -> None:
-        """Begin ``len(seeds)`` episodes, each with its own stream of noise."""
-        ...
-
-    def act(self, frames: np.ndarray, rows: np.ndarray) -> np.ndarray:
-        """Told actions (n, A) float32 for frames (n, 64, 64, 3) of the episodes ``rows``."""
-        ...
 
 
 @dataclass
@@ -44,6 +33,7 @@ class Step:
         rewards: (n,).
         terminated: (n,) bool, ended by the environment.
         truncated: (n,) bool, ended by a limit of time or patience.
+        impatient: (n,) bool, ended by patience.
         next_frames: (n, 64, 64, 3) uint8, after the action.
     """
 
@@ -53,6 +43,7 @@ class Step:
     rewards: np.ndarray
     terminated: np.ndarray
     truncated: np.ndarray
+    impatient: np.ndarray
     next_frames: np.ndarray
 
 
@@ -79,102 +70,17 @@ def play(
         actions = policy.act(frames, rows)
         next_frames, rewards, terminated, truncated = envs.step(rows, action_map.to_env(actions))
         last_reward[rows[rewards > 0]] = t
-        impatient = (t - last_reward[rows] >= patience) & (patience > 0)
-        truncated = (truncated | impatient | (t + 1 == time_limit)) & ~terminated
-        yield Step(rows, frames, actions, rewards, terminated, truncated, next_frames)
+        truncated = (truncated | (t + 1 == time_limit)) & ~terminated
+        waited = (t - last_reward[rows] >= patience) & (patience > 0)
+        impatient = waited & ~terminated & ~truncated
+        truncated |= impatient
+        yield Step(rows, frames, actions, rewards, terminated, truncated, impatient, next_frames)
         going = ~(terminated | truncated)
         if not going.all():
             envs.rest(rows[~going])
         rows, frames = rows[going], next_frames[going]
         if not len(rows):
             return
-
-
-def _random(rng: np.random.Generator, actions: ActionMap, steps: int) -> np.ndarray:
-    """Independent uniform actions (T, A): what the environment's own ``sample`` gives."""
-    actions.space.seed(int(rng.integers(2**31)))
-    return actions.from_env(np.stack([actions.space.sample() for _ in range(steps)]))
-
-
-def _brownian(rng: np.random.Generator, actions: ActionMap, steps: int) -> np.ndarray:
-    """Smooth noise (T, A) in the space of C's outputs, around a centre drawn per episode.
-
-    CarRacing's centres are such that the car gets about: some steering bias, 10 to 60 % gas, the
-    brake on about 5 % of the steps.
-    """
-    if actions.is_car:
-        gas = rng.uniform(0.1, 0.6)
-        centre = np.array([rng.normal(0, 0.1), np.log(gas / (1 - gas)), -1.0])
-        spread = np.array([0.3, 0.7, 0.6])
-    else:
-        centre, spread = rng.normal(0, 0.5, actions.size), np.ones(actions.size)
-    memory, noise = 0.92, rng.standard_normal((steps, actions.size))
-    for t in range(1, steps):  # first-order autoregression of unit variance
-        noise[t] = memory * noise[t - 1] + np.sqrt(1 - memory**2) * noise[t]
-    return actions(torch.as_tensor(centre + spread * noise)).numpy()
-
-
-def _held(rng: np.random.Generator, actions: ActionMap, steps: int) -> np.ndarray:
-    """Uniform actions (T, A), each held for 10 steps on average."""
-    change = rng.random(steps) < 0.1
-    return _random(rng, actions, int(change.sum()) + 1)[change.cumsum()]
-
-
-POLICIES: dict[str, Callable[[np.random.Generator, ActionMap, int], np.ndarray]] = {
-    "random": _random,
-    "brownian": _brownian,
-    "held": _held,
-}
-
-
-class _Planned:
-    """A policy without eyes: each episode's actions are drawn when it starts."""
-
-    def __init__(self, name: str, actions: ActionMap, steps: int) -> None:
-        self.plan, self.actions, self.steps = POLICIES[name], actions, steps
-
-    def start(self, seeds: Sequence[int]) -> None:
-        plans = [self.plan(np.random.default_rng(s), self.actions, self.steps) for s in seeds]
-        self.plans, self.t = np.stack(plans).astype(np.float32), 0  # (N, T, A)
-
-    def act(self, frames: np.ndarray, rows: np.ndarray) -> np.ndarray:
-        self.t += 1
-        return self.plans[rows, self.t - 1]
-
-
-class _Called:
-    """A reader's own function of one frame."""
-
-    def __init__(self, function: Callable[[np.ndarray], Any], actions: ActionMap) -> None:
-        self.function, self.actions = function, actions
-
-    def start(self, seeds: Sequence[int]) -> None: ...
-
-    def act(self, frames: np.ndarray, rows: np.ndarray) -> np.ndarray:
-        return self.actions.from_env(np.stack([np.asarray(self.function(f)) for f in frames]))
-
-
-def make_policy(
-    policy: str | Callable[[np.ndarray], Any] | Policy, space: Any, steps: int
-) -> Policy:
-    """A batch policy from a name, a function of one frame, or what is one already.
-
-    Args:
-        policy: ``"random"``, ``"brownian"``, ``"held"``, ``frame -> action``, or an object with
-            ``start`` and ``act``, such as an ``Agent``.
-        space: The environment's action space.
-        steps: Longest episode.
-
-    Raises:
-        ValueError: If it is none of these.
-    """
-    if isinstance(policy, str) and policy in POLICIES:
-        return _Planned(policy, ActionMap(space), steps)
-    if hasattr(policy, "start") and hasattr(policy, "act"):
-        return policy  # type: ignore[return-value]
-    if callable(policy):
-        return _Called(policy, ActionMap(space))
-    raise ValueError(f"policy must be one of {sorted(POLICIES)} or a function, found {policy!r}")
 
 
 def generate_rollouts(
@@ -217,7 +123,7 @@ def generate_rollouts(
     if not missing:
         return files
     wave = min(len(missing), WAVE)
-    envs = make_vector_env(env_name, wave, backend, num_workers, seq_len, env_kwargs)
+    envs = make_vector_env(env_name, wave, backend, num_workers, env_kwargs)
     player = make_policy(policy, envs.action_space, seq_len)
     bar = tqdm(total=len(missing), desc="rollouts", unit="episode", disable=not display)
     try:

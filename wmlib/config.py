@@ -189,10 +189,10 @@ class WMControllerConfig(_Config):
     eval_interval: int = knob(10, "generations between two scores of the CMA mean", low=1)
     eval_episodes: int = knob(16, "held-out episodes of such a score", low=1)
     sample_z: bool = knob(False, "act on a sample of z instead of its mean")
-    use_z: bool = knob(True, "whether C sees z")
-    use_h: bool = knob(True, "whether C sees h (the ablation without memory says no)")
+    use_h: bool = knob(True, "whether C sees h; without it C is the paper's V-only driver")
     backend: str = knob("auto", "vector environments", choices=("auto", "gymnasium", "envpool"))
     evaluator: str = knob("local", "where fitness is measured", choices=("local", "ray", "dream"))
+    noreload: bool = knob(False, "start anew even where a search was recorded")
     device: str = knob("cuda", "cuda (the CPU where there is none), cuda:N or cpu")
     amp: bool = knob(True, "bf16 products where the hardware has them")
     seed: int = knob(0, "seed of the search and of its episodes", low=0)
@@ -205,5 +205,3 @@ class WMControllerConfig(_Config):
                 f"WMControllerConfig.env_name: {self.env_name} no longer exists in Gymnasium; "
                 "use CarRacing-v3"
             )
-        if not (self.use_z or self.use_h):
-            raise ValueError("WMControllerConfig: C must see something; set use_z or use_h")

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-__all__ = ["ActionMap", "Controller", "flatten_parameters", "load_parameters"]
+__all__ = ["ActionMap", "Controller", "act_batch", "flatten_parameters", "load_parameters"]
 
 
 class Controller(nn.Module):
@@ -57,6 +57,30 @@ def load_parameters(flat: np.ndarray, controller: nn.Module) -> nn.Module:
             head, rest = rest[: parameter.numel()], rest[parameter.numel() :]
             parameter.copy_(head.view_as(parameter))
     return controller
+
+
+def act_batch(controller: nn.Module, flat: Tensor, state: Tensor) -> Tensor:
+    """Many controllers at once, one per row: outputs (N, A).
+
+    Args:
+        controller: The architecture; its own parameters are not used.
+        flat: Each row's parameters (N, P).
+        state: Each row's input (N, S).
+    """
+    if type(controller) is Controller:
+        outputs, inputs = controller.fc.weight.shape
+        weight, bias = flat.split([outputs * inputs, outputs], dim=-1)
+        return torch.baddbmm(
+            bias.unsqueeze(-1), weight.view(-1, outputs, inputs), state.unsqueeze(-1)
+        ).squeeze(-1)
+    named = dict(controller.named_parameters())
+    parts = flat.split([parameter.numel() for parameter in named.values()], dim=-1)
+    stacked = {
+        key: part.view(-1, *parameter.shape)
+        for (key, parameter), part in zip(named.items(), parts, strict=True)
+    }
+    one = lambda parameters, x: torch.func.functional_call(controller, parameters, (x,))  # noqa: E731
+    return torch.func.vmap(one)(stacked, state)
 
 
 class ActionMap:

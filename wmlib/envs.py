@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.util
-import os
-import warnings
-from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
 from gymnasium.utils import RecordConstructorArgs
-from gymnasium.vector import AutoresetMode
 
 from wmlib.config import FRAME_SIZE
 from wmlib.pixels import resize
 
-__all__ = ["GymImageEnv", "VectorImageEnv", "choose_backend", "episode_seed", "make_env"]
-__all__ += ["make_image_env", "make_vector_env"]
+__all__ = ["GymImageEnv", "episode_seed", "make_env", "make_image_env"]
 
-# Environments for which EnvPool was measured to look and to drive as Gymnasium's do.
-ENVPOOL_TWINS = ("CarRacing-v3",)
-ENVPOOL_ROWS = 256  # episodes in one pool: about 4 MB each
 PURPOSES = ("collect", "train", "select", "evaluate")
 
 
@@ -82,218 +73,19 @@ class GymImageEnv(gym.ObservationWrapper, RecordConstructorArgs):
         return resize(picture, self.size)
 
 
-class _Idle(gym.Wrapper):
-    """Rests after its episode's end: a vector environment steps all rows or none."""
-
-    resting = False
-
-    def reset(self, **kwargs: Any) -> tuple[Any, dict[str, Any]]:
-        self.resting = False
-        self.last, info = self.env.reset(**kwargs)
-        return self.last, info
-
-    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        if self.resting:
-            return self.last, 0.0, True, False, {}
-        self.last, reward, terminated, truncated, info = self.env.step(action)
-        self.resting = terminated or truncated
-        return self.last, float(reward), terminated, truncated, info
-
-
-def make_env(env_name: str, time_limit: int | None = None, **kwargs: Any) -> gym.Env:
+def make_env(env_name: str, **kwargs: Any) -> gym.Env:
     """One Gymnasium environment that can show pictures; ``module:Id`` names work.
 
     Raises:
         ValueError: If Gymnasium does not know the name, or no longer.
     """
     try:
-        return gym.make(env_name, render_mode="rgb_array", max_episode_steps=time_limit, **kwargs)
+        return gym.make(env_name, render_mode="rgb_array", **kwargs)
     except (gym.error.Error, ModuleNotFoundError) as error:
         hint = "use CarRacing-v3" if "CarRacing" in env_name else "see gymnasium.pprint_registry()"
         raise ValueError(f"environment {env_name!r} cannot be made: {error}; {hint}") from error
 
 
-def make_image_env(env_name: str, time_limit: int | None = None, **kwargs: Any) -> GymImageEnv:
+def make_image_env(env_name: str, **kwargs: Any) -> GymImageEnv:
     """One environment as 64×64 pictures."""
-    return GymImageEnv(make_env(env_name, time_limit, **kwargs))
-
-
-class VectorImageEnv(Protocol):
-    """Many episodes side by side, each row with its own seed.
-
-    Attributes:
-        rows: Largest number of episodes at once.
-        action_space: Of a single environment.
-        backend: ``"gymnasium"`` or ``"envpool"``.
-    """
-
-    rows: int
-    action_space: gym.Space
-    backend: str
-
-    def reset(self, seeds: Sequence[int]) -> np.ndarray:
-        """Begin ``len(seeds)`` episodes; frames (N, 64, 64, 3) uint8."""
-        ...
-
-    def step(
-        self, rows: np.ndarray, actions: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Step some of the rows: frames, rewards, terminated, truncated, in the order given."""
-        ...
-
-    def rest(self, rows: np.ndarray) -> None:
-        """Rows that nobody will step again before the next reset."""
-        ...
-
-    def close(self) -> None:
-        """End the processes."""
-        ...
-
-
-class _GymnasiumVector:
-    """Gymnasium's own vector environment; one process per row, unless there is only one row."""
-
-    backend = "gymnasium"
-
-    def __init__(self, env_name: str, rows: int, time_limit: int, kwargs: dict[str, Any]) -> None:
-        make_env(env_name, time_limit, **kwargs).close()  # a wrong name fails here, in plain words
-        self.rows, self.env_name = rows, env_name
-        self.envs = gym.make_vec(
-            env_name,
-            num_envs=rows,
-            vectorization_mode="sync" if rows == 1 else "async",
-            wrappers=[GymImageEnv, _Idle],
-            vector_kwargs={"autoreset_mode": AutoresetMode.DISABLED},
-            render_mode="rgb_array",
-            max_episode_steps=time_limit,
-            **kwargs,
-        )
-        self.action_space = self.envs.single_action_space
-
-    def reset(self, seeds: Sequence[int]) -> np.ndarray:
-        padded = [*seeds, *[int(seeds[0])] * (self.rows - len(seeds))]
-        with self._named_errors():
-            frames, _ = self.envs.reset(seed=[int(seed) for seed in padded])
-        self.rest(np.arange(len(seeds), self.rows))
-        return np.asarray(frames[: len(seeds)])
-
-    def step(
-        self, rows: np.ndarray, actions: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        every = np.repeat(actions[:1], self.rows, axis=0)  # the other rows are resting
-        every[rows] = actions
-        with self._named_errors():
-            frames, rewards, terminated, truncated, _ = self.envs.step(every)
-        return frames[rows], np.asarray(rewards)[rows], terminated[rows], truncated[rows]
-
-    def rest(self, rows: np.ndarray) -> None:
-        resting = np.array(self.envs.get_attr("resting"), dtype=bool)
-        resting[rows] = True
-        self.envs.set_attr("resting", resting.tolist())
-
-    def close(self) -> None:
-        self.envs.close()
-
-    def _named_errors(self) -> _WorkerErrors:
-        return _WorkerErrors(self.env_name)
-
-
-class _WorkerErrors:
-    """Says in one sentence that an environment process died."""
-
-    def __init__(self, env_name: str) -> None:
-        self.env_name = env_name
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, kind: type[BaseException] | None, error: Any, trace: Any) -> None:
-        if isinstance(error, EOFError | BrokenPipeError | ConnectionResetError):
-            raise RuntimeError(
-                f"a process of {self.env_name} died ({type(error).__name__}); finished episodes "
-                "are kept: run the same command again (fewer workers, if memory ran out)"
-            ) from error
-
-
-class _EnvPoolVector:
-    """EnvPool's threads. It takes seeds when made, so each reset makes a new pool (0.1 s)."""
-
-    backend = "envpool"
-
-    def __init__(self, env_name: str, rows: int, time_limit: int) -> None:
-        self.env_name, self.rows, self.time_limit = env_name, rows, time_limit
-        self.action_space = self._pool([0]).action_space
-
-    def _pool(self, seeds: Sequence[int]) -> Any:
-        import envpool  # 0.7 s and optional
-
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # about the precision of box bounds
-            return envpool.make(
-                self.env_name,
-                env_type="gymnasium",
-                num_envs=len(seeds),
-                seed=[int(seed) for seed in seeds],
-                num_threads=min(len(seeds), os.cpu_count() or 1),
-                max_episode_steps=self.time_limit,
-            )
-
-    def reset(self, seeds: Sequence[int]) -> np.ndarray:
-        self.pool = self._pool(seeds)
-        frames, _ = self.pool.reset()
-        return resize(frames)
-
-    def step(
-        self, rows: np.ndarray, actions: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        self.pool.send(np.ascontiguousarray(actions), rows.astype(np.int32))
-        frames, rewards, terminated, truncated, info = self.pool.recv()
-        order = np.argsort(info["env_id"])[np.argsort(np.argsort(rows))]
-        return resize(frames[order]), rewards[order], terminated[order], truncated[order]
-
-    def rest(self, rows: np.ndarray) -> None: ...
-
-    def close(self) -> None:
-        self.pool = None
-
-
-def choose_backend(
-    env_name: str, backend: str = "auto", kwargs: dict[str, Any] | None = None
-) -> str:
-    """``"envpool"`` where it is installed and agrees with Gymnasium, otherwise ``"gymnasium"``.
-
-    Raises:
-        ValueError: If EnvPool is asked for and cannot serve.
-    """
-    if backend not in ("auto", "gymnasium", "envpool"):
-        raise ValueError(f"backend must be auto, gymnasium or envpool, found {backend!r}")
-    installed = importlib.util.find_spec("envpool") is not None
-    serves = installed and env_name in ENVPOOL_TWINS and not kwargs
-    if backend == "envpool" and not serves:
-        why = f"it serves {ENVPOOL_TWINS} only" if installed else "install the extra wmlib[fast]"
-        raise ValueError(f"backend 'envpool' cannot run {env_name} {kwargs or ''}: {why}")
-    return "envpool" if serves and backend != "gymnasium" else "gymnasium"
-
-
-def make_vector_env(
-    env_name: str,
-    episodes: int,
-    backend: str = "auto",
-    max_workers: int = 32,
-    time_limit: int = 1000,
-    env_kwargs: dict[str, Any] | None = None,
-) -> VectorImageEnv:
-    """A vector environment for up to ``episodes`` rows at once.
-
-    Args:
-        env_name: Gymnasium id or ``module:Id``.
-        episodes: How many episodes there are to play.
-        backend: ``"auto"``, ``"gymnasium"`` or ``"envpool"``.
-        max_workers: Cap on environment processes.
-        time_limit: Steps after which an episode is truncated.
-        env_kwargs: Further arguments of the environment, such as ``{"continuous": False}``.
-    """
-    if choose_backend(env_name, backend, env_kwargs) == "envpool":
-        return _EnvPoolVector(env_name, min(episodes, ENVPOOL_ROWS), time_limit)
-    # A few processes per core keep it busy when some episodes of a wave have ended.
-    rows = max(1, min(episodes, max_workers, 4 * (os.cpu_count() or 1)))
-    return _GymnasiumVector(env_name, rows, time_limit, env_kwargs or {})
+    return GymImageEnv(make_env(env_name, **kwargs))

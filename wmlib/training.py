@@ -14,7 +14,7 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm.auto import tqdm
 
 from wmlib.batches import FrameBatches, LatentBatches, WindowBatches, epoch_seed
-from wmlib.checkpoints import load_checkpoint, load_weights, save_checkpoint
+from wmlib.checkpoints import load_checkpoint, load_weights, save_checkpoint, write_json
 from wmlib.config import WMMDNRNNConfig, WMVAEConfig
 from wmlib.datasets import ObservationDataset, SequenceDataset, Transform
 from wmlib.devices import autocast, choose_device, compiled
@@ -252,6 +252,7 @@ def _fit(
                 },
             )
             last = epoch + 1 == config.num_epochs or early.stop
+            write_json(folder / "history.json", {"finished": last, "epochs": history})
             due = (epoch + 1) % getattr(config, "sample_interval", 5) == 0
             if on_sample and not config.nosamples and (due or last):
                 on_sample(model, epoch + 1)

@@ -1,0 +1,196 @@
+"""The command line."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import shlex
+import sys
+from typing import Any
+
+from wmlib.config import WMControllerConfig, WMMDNRNNConfig, WMVAEConfig
+from wmlib.pipeline import Run, score, test_trained_model
+from wmlib.presets import PRESETS
+from wmlib.pretrained import load_pretrained, load_trained
+
+__all__ = ["main"]
+
+STAGES = {"vae": WMVAEConfig, "rnn": WMMDNRNNConfig, "ctrl": WMControllerConfig}
+# Set by flags without a stage, or by the environment.
+SHARED = {"height", "width", "latent_size", "hidden_size", "action_size", "data_dir", "logdir"}
+SHARED |= {"env_name", "device", "seed", "extra"}
+SHIPPED = "carracing-v3"
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="wmlib",
+        allow_abbrev=False,
+        description="Train and test the world model of Ha & Schmidhuber (2018): V, M and C.",
+    )
+    add = parser.add_argument
+    add("--env", default="CarRacing-v3", help="Gymnasium id, or module:Id")
+    add("--env_kwargs", type=json.loads, default={}, help="JSON, as in '{\"continuous\": false}'")
+    add("--preset", choices=sorted(PRESETS), default="none", help="a whole set of settings")
+    add("--stage", choices=("all", *STAGES), default="all", help="which stage to train")
+    add("--generate_only", action="store_true", help="collect rollouts, then stop")
+    add("--test", action="store_true", help="score trained weights; the shipped ones by default")
+    add("--data_dir", help="rollouts (default: data/<env>)")
+    add("--logdir", help="checkpoints and logs (default: results/<env>)")
+    add("--num_rollouts", type=int, help="rollouts of the first collection")
+    add("--policy", help="policy of the first collection: random, brownian or held")
+    add("--latent_size", type=int, help="length of z")
+    add("--rnn_hidden", type=int, help="LSTM units")
+    add("--vae_epochs", type=int, dest="vae_num_epochs", help="training epochs of V")
+    add("--rnn_epochs", type=int, dest="rnn_num_epochs", help="training epochs of M")
+    add("--device", help="cuda (the CPU where there is none), cuda:N or cpu")
+    add("--seed", type=int, default=0, help="seed of everything")
+    add("--episodes", type=int, help="fresh episodes of the final score")
+    add("--report", metavar="FILE", help="JSON report (default: <logdir>/report.json)")
+    add("--no_precompute_latents", action="store_true", help="encode each batch again")
+    add("--no_amp", action="store_true", help="float32 everywhere")
+    for stage, config in STAGES.items():
+        group = parser.add_argument_group(f"stage {stage}")
+        for knob in dataclasses.fields(config):
+            if knob.name not in SHARED:
+                _add_knob(group, stage, knob)
+    return parser
+
+
+def _add_knob(group: Any, stage: str, knob: dataclasses.Field[Any]) -> None:
+    options: dict[str, Any] = {"help": f"{knob.metadata['about']} (default: {knob.default})"}
+    if knob.type == "bool":
+        options["action"] = argparse.BooleanOptionalAction
+    else:
+        options["type"] = {"int": int, "float": float, "str": str}[str(knob.type)]
+    if knob.name == "num_epochs":
+        options["help"] = argparse.SUPPRESS  # --vae_epochs and --rnn_epochs say it
+    group.add_argument(f"--{stage}_{knob.name}", default=None, **options)
+
+
+def _settings(args: argparse.Namespace, preset: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The preset's fields of each stage, overruled by the flags given."""
+    settings = {}
+    for stage, config in STAGES.items():
+        given = {
+            knob.name: getattr(args, f"{stage}_{knob.name}", None)
+            for knob in dataclasses.fields(config)
+        }
+        given["device"] = args.device
+        given["amp"] = False if args.no_amp else given["amp"]
+        given["latent_size"] = args.latent_size if stage == "vae" else None
+        given["hidden_size"] = args.rnn_hidden if stage == "rnn" else None
+        settings[stage] = preset[stage] | {k: v for k, v in given.items() if v is not None}
+    return settings
+
+
+def _runs(args: argparse.Namespace) -> list[Run]:
+    """The rounds of training, the last one in the logdir itself."""
+    preset = PRESETS[args.preset]
+    rounds = [preset, *([preset["again"]] if "again" in preset else [])]
+    runs = []
+    for number, part in enumerate(rounds, 1):
+        calls = [dict(call) for call in part["rollouts"]]
+        if number == 1:
+            given = {"num_rollouts": args.num_rollouts, "policy": args.policy}
+            calls[0] |= {key: value for key, value in given.items() if value is not None}
+        last = number == len(rounds)
+        runs.append(
+            Run(
+                args.env,
+                args.data_dir,
+                args.logdir if last else f"{args.logdir}/round{number}",
+                calls,
+                env_kwargs=args.env_kwargs,
+                seed=args.seed,
+                precompute=not args.no_precompute_latents,
+                **_settings(args, part),
+            )
+        )
+    return runs
+
+
+def _train(args: argparse.Namespace) -> None:
+    runs = _runs(args)
+    for number, run in enumerate(runs):
+        if number:
+            before = runs[number - 1]
+            world = load_trained(before.logdir)
+            run.driver = world.agent(device=before.ctrl_config.device)
+        steps = {"vae": run.train_vae, "rnn": run.train_rnn, "ctrl": run.train_ctrl}
+        if args.stage == "all" or args.generate_only:
+            run.collect()
+        if args.generate_only:
+            print(f"rollouts are in {run.data_dir}")
+            return
+        for stage, step in steps.items():
+            if args.stage in ("all", stage):
+                print(f"stage {stage} → {run.logdir}")
+                step()
+
+
+def _test(args: argparse.Namespace, logdir: str | None) -> None:
+    preset = PRESETS[args.preset]
+    ctrl = _settings(args, preset)["ctrl"]
+    options = {
+        "env_name": args.env,
+        "env_kwargs": args.env_kwargs,
+        "episodes": args.episodes or preset["episodes"],
+        "seed": args.seed,
+        "time_limit": ctrl.get("time_limit", 1000),
+        "max_workers": ctrl.get("max_workers", 32),
+        "backend": ctrl.get("backend", "gymnasium"),
+        "display": ctrl.get("display", True),
+    }
+    device = args.device or "cuda"
+    if logdir is None:
+        agent = load_pretrained(SHIPPED).agent(device=device)
+        report = score({"V + M, the shipped agent": agent}, args.report, **options)
+    else:
+        path = args.report or f"{logdir}/report.json"
+        report = test_trained_model(logdir, report=path, device=device, **options)
+        print(f"report: {path}")
+    print(_in_words(report["rows"]))
+
+
+def _in_words(rows: list[dict[str, Any]]) -> str:
+    """What was reached, in plain words."""
+    text = [
+        f"{row['agent']}: {row['mean']:.0f} ± {row['std']:.0f} over {row['episodes']} fresh "
+        f"episodes of {row['env_id']} ({row['backend']}), mean within ± {row['ci95']:.0f}"
+        for row in rows
+    ]
+    if len(rows) == 2:
+        gain = rows[1]["mean"] - rows[0]["mean"]
+        noise = (rows[0]["ci95"] ** 2 + rows[1]["ci95"] ** 2) ** 0.5
+        verdict = "clearly better than" if gain > noise else "not clearly better than"
+        text.append(f"The agent is {verdict} random play: {gain:+.0f} points.")
+    return "\n".join(text)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line; the exit status."""
+    words = sys.argv[1:] if argv is None else argv
+    args = _parser().parse_args(words)
+    folder = args.env.replace(":", "_").replace("/", "_").lower()
+    args.data_dir = args.data_dir or f"data/{folder}"
+    logdir = args.logdir
+    args.logdir = logdir or f"results/{folder}"
+    try:
+        if not args.test:
+            _train(args)
+            logdir = args.logdir
+        if args.test or (args.stage == "all" and not args.generate_only):
+            _test(args, logdir)
+    except KeyboardInterrupt:
+        print(f"\nStopped. Nothing finished is lost; go on with: wmlib {shlex.join(words)}")
+        return 130
+    except (ValueError, OSError, RuntimeError, FloatingPointError) as error:
+        print(f"wmlib: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,174 @@
+"""M dressed as an environment."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from wmlib.controller import ActionMap
+from wmlib.devices import choose_device
+from wmlib.latents import encode
+from wmlib.mdrnn import MDRNNCell, sample_gmm
+from wmlib.pixels import tensor_to_frames
+from wmlib.rollouts import Rollout
+
+__all__ = ["Dream", "DreamEnv"]
+
+
+class Dream:
+    """Many dreams side by side: M predicts, a sample becomes the next z.
+
+    A dream starts where a real episode was: at a random step of one of ``rollouts``, with the
+    (h, c) that ``burn_in`` real steps before it lead to.
+
+    Args:
+        vae: V, which encodes where dreams start and draws what they look like.
+        cell: M, one step at a time.
+        rollouts: Real episodes to start from.
+        temperature: τ of the sampling.
+        burn_in: Real steps that M sees first.
+        device: Where to compute.
+
+    Attributes:
+        z: (N, L), where the dreams are.
+        hidden: (h, c), each (N, H).
+
+    Source: Ha & Schmidhuber (2018), section 4.
+    """
+
+    def __init__(
+        self,
+        vae: nn.Module,
+        cell: MDRNNCell,
+        rollouts: list[Rollout],
+        temperature: float = 1.0,
+        burn_in: int = 30,
+        device: str = "cuda",
+    ) -> None:
+        if not rollouts:
+            raise ValueError("a dream starts from real frames: give at least one rollout")
+        self.device = choose_device(device)
+        self.vae, self.cell = vae.to(self.device).eval(), cell.to(self.device).eval()
+        self.temperature, self.burn_in = temperature, burn_in
+        self.generator = torch.Generator(self.device)
+        steps = burn_in + 1
+        self.starts: list[tuple[Tensor, Tensor]] = []
+        for rollout in rollouts:
+            if len(rollout) >= steps:
+                mu, _ = encode(self.vae, rollout.observations, self.device)
+                self.starts.append((mu, torch.from_numpy(rollout.actions)))
+        if not self.starts:
+            longest = max(len(rollout) for rollout in rollouts)
+            raise ValueError(f"burn_in {burn_in} wants {steps} steps, the longest has {longest}")
+
+    @torch.inference_mode()
+    def reset(self, count: int, seed: int = 0) -> Tensor:
+        """Begin ``count`` dreams at real moments that the seed chooses; z (count, L)."""
+        rng = np.random.default_rng(seed)
+        self.generator.manual_seed(seed)
+        moments = []
+        for episode in rng.integers(len(self.starts), size=count):
+            length = len(self.starts[episode][1])
+            moments.append((episode, int(rng.integers(self.burn_in, length))))
+        return self.begin_at(moments)
+
+    @torch.inference_mode()
+    def begin_at(self, moments: list[tuple[int, int]]) -> Tensor:
+        """Begin one dream at each ``(rollout, step)``; z (N, L)."""
+        windows = [
+            [part[step - self.burn_in : step] for part in self.starts[episode]]
+            for episode, step in moments
+        ]
+        z = torch.stack([window[0] for window in windows]).to(self.device)  # (N, burn_in, L)
+        a = torch.stack([window[1] for window in windows]).to(self.device)
+        self.hidden = self.cell.get_init_hidden(len(moments))
+        for t in range(self.burn_in):
+            self.hidden = self.cell.step(a[:, t], z[:, t], self.hidden)
+        self.z = torch.stack([self.starts[e][0][step] for e, step in moments]).to(self.device)
+        return self.z
+
+    @torch.inference_mode()
+    def step(self, action: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """One step of every dream.
+
+        Args:
+            action: Told actions (N, A).
+
+        Returns:
+            The next z (N, L), predicted rewards (N,), and the predicted probabilities (N,) that
+            the episode ends here.
+        """
+        mus, sigmas, logpi, reward, done, self.hidden = self.cell(action, self.z, self.hidden)
+        self.z = sample_gmm(mus, sigmas, logpi, self.temperature, self.generator)
+        return self.z, reward, done.sigmoid()
+
+    @torch.inference_mode()
+    def frames(self) -> np.ndarray:
+        """What the dreams look like: (N, 64, 64, 3) uint8, by V's decoder."""
+        return tensor_to_frames(self.vae.decoder(self.z))  # type: ignore[operator, union-attr]
+
+
+class DreamEnv(gym.Env[np.ndarray, Any]):
+    """One dream with an environment's manners; observations are z (L,).
+
+    Args:
+        vae, cell, rollouts, temperature, burn_in, device: See ``Dream``.
+        space: The action space of the environment that M dreams of.
+        time_limit: Steps after which the dream is truncated.
+        end_probability: The dream terminates when M gives the end at least this probability.
+    """
+
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 50}  # noqa: RUF012
+
+    def __init__(
+        self,
+        vae: nn.Module,
+        cell: MDRNNCell,
+        rollouts: list[Rollout],
+        space: gym.Space,
+        temperature: float = 1.0,
+        burn_in: int = 30,
+        device: str = "cuda",
+        time_limit: int = 1000,
+        end_probability: float = 0.5,
+        render_mode: str | None = "rgb_array",
+    ) -> None:
+        self.dream = Dream(vae, cell, rollouts, temperature, burn_in, device)
+        self.action_map, self.action_space = ActionMap(space), space
+        self.observation_space = gym.spaces.Box(-np.inf, np.inf, (cell.latents,), np.float32)
+        self.time_limit, self.end_probability = time_limit, end_probability
+        self.render_mode = render_mode
+
+    @property
+    def hidden(self) -> tuple[Tensor, Tensor]:
+        """(h, c), each (1, H)."""
+        return self.dream.hidden
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        """Begin at a real moment. ``options={"moment": (rollout, step)}`` chooses which."""
+        super().reset(seed=seed)
+        self.t = 0
+        z = self.dream.reset(1, int(self.np_random.integers(2**31)))
+        if options and "moment" in options:
+            z = self.dream.begin_at([options["moment"]])
+        return z[0].cpu().numpy(), {}
+
+    def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        """One step; the reward is the one M predicts."""
+        told = self.action_map.from_env(np.asarray(action)[None])
+        z, reward, end = self.dream.step(torch.from_numpy(told).to(self.dream.device))
+        self.t += 1
+        terminated = bool(end[0] >= self.end_probability)
+        truncated = self.t >= self.time_limit and not terminated
+        info = {"end_probability": float(end[0])}
+        return z[0].cpu().numpy(), float(reward[0]), terminated, truncated, info
+
+    def render(self) -> np.ndarray:  # type: ignore[override]
+        """The frame (64, 64, 3) that V sees in z."""
+        return self.dream.frames()[0]  # type: ignore[no-any-return]

@@ -1,0 +1,228 @@
+"""CMA-ES asks, the world tells."""
+
+from __future__ import annotations
+
+import csv
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cma
+import numpy as np
+from tqdm.auto import tqdm
+
+from wmlib.agent import Agent
+from wmlib.checkpoints import atomic_path, read_json, save_checkpoint, write_json
+from wmlib.config import WMControllerConfig
+from wmlib.controller import flatten_parameters, load_parameters
+from wmlib.envs import episode_seed
+from wmlib.evaluation import Evaluator, LocalEvaluator
+
+__all__ = ["Search", "train_controller"]
+
+History = list[dict[str, float]]
+SEARCH_FIELDS = ("pop_size", "sigma0", "diagonal", "seed", "n_samples", "env_name")
+
+
+class Search:
+    """CMA-ES that maximises, and that resumes exactly without pickles.
+
+    All its randomness comes from the seed, so the recorded fitness values are its whole state:
+    a search replayed from them is where it was.
+
+    Args:
+        start: The first mean (n,).
+        sigma0: The first step size.
+        pop_size: Candidates per generation.
+        seed: Seed of the samples.
+        diagonal: Keep the covariance matrix diagonal.
+
+    Source: Hansen (2016), The CMA Evolution Strategy: A Tutorial.
+    """
+
+    def __init__(
+        self, start: np.ndarray, sigma0: float, pop_size: int, seed: int = 0, diagonal: bool = True
+    ) -> None:
+        rng = np.random.default_rng(seed)
+        self.fitness: list[list[float]] = []
+        self._asked: list[np.ndarray] | None = None
+        options = {
+            "popsize": pop_size,
+            "seed": math.nan,  # leaves numpy's global state alone; ours is below
+            "randn": lambda count, size: rng.standard_normal((count, size)),
+            "CMA_diagonal": diagonal,
+            "verbose": -9,
+            # Noisy returns must not end the search; whoever runs it says when.
+            "tolfun": 0, "tolfunhist": 0, "tolx": 0, "tolstagnation": 0, "tolflatfitness": 10**9,
+        }  # fmt: skip
+        self.strategy = cma.CMAEvolutionStrategy(start, sigma0, options)
+
+    def ask(self) -> np.ndarray:
+        """The next population (P, n); the same one until ``tell``."""
+        if self._asked is None:
+            self._asked = self.strategy.ask()
+        return np.array(self._asked)
+
+    def tell(self, fitness: np.ndarray) -> None:
+        """The population's fitness (P,), larger is better."""
+        self.ask()
+        assert self._asked is not None
+        # The one change of sign: CMA-ES minimises.
+        self.strategy.tell(self._asked, [-float(value) for value in fitness])
+        self.fitness.append([float(value) for value in fitness])
+        self._asked = None
+
+    @property
+    def mean(self) -> np.ndarray:
+        """The mean of the search distribution (n,): what is scored and kept."""
+        return np.array(self.strategy.mean)
+
+    @property
+    def sigma(self) -> float:
+        """The step size."""
+        return float(self.strategy.sigma)
+
+
+def train_controller(
+    config: WMControllerConfig,
+    agent: Agent,
+    evaluator: Evaluator | None = None,
+    start: np.ndarray | None = None,
+    on_generation: Callable[[dict[str, float]], None] | None = None,
+) -> History:
+    """Evolve C; ``<logdir>/ctrl`` gets checkpoints, the search's state and a row per generation.
+
+    All candidates of a generation play the same fresh tracks. Every ``eval_interval`` generations
+    the CMA mean is scored on held-out tracks; ``best.tar`` is the mean that scored best there.
+
+    Args:
+        config: Every setting.
+        agent: V and M, and C's architecture.
+        evaluator: Where fitness comes from; this machine's environments by default.
+        start: The first mean; zeros by default, which is a car that moves.
+        on_generation: Called with every new row.
+
+    Returns:
+        The rows: generation, seconds and env_steps (both summed up), mean, best, sigma and, every
+        few generations, cma_mean.
+
+    Raises:
+        ValueError: If the recorded search had other settings; names both.
+    """
+    folder = Path(config.logdir) / "ctrl"
+    if start is None:
+        start = np.zeros(len(flatten_parameters(agent.controller.parameters())))
+    search = Search(start, config.sigma0, config.pop_size, config.seed, config.diagonal)
+    settings = {key: getattr(config, key) for key in SEARCH_FIELDS} | {"start": start.tolist()}
+    state = _resume(folder / "search.json", settings, search, config.noreload)
+    rows: History = state["rows"]
+    own = evaluator is None
+    evaluator = evaluator or _local(config, agent)
+    bar = tqdm(total=config.num_generations, initial=len(rows), desc="ctrl", unit="generation",
+               disable=not config.display)  # fmt: skip
+    try:
+        while len(rows) < config.num_generations and _top(rows) < config.target_return:
+            row = _generation(config, search, evaluator, rows)
+            rows.append(row)
+            state["fitness"] = search.fitness
+            _save(
+                folder, state, search, agent, is_best=row.get("cma_mean", -math.inf) == _top(rows)
+            )
+            bar.update()
+            bar.set_postfix(
+                mean=f"{row['mean']:.0f}", best=f"{row['best']:.0f}", top=f"{_top(rows):.0f}"
+            )
+            if on_generation is not None:
+                on_generation(row)
+    finally:
+        bar.close()
+        if own:
+            evaluator.close()
+    return rows
+
+
+def _generation(
+    config: WMControllerConfig, search: Search, evaluator: Evaluator, rows: History
+) -> dict[str, float]:
+    """One generation: ask, play, tell; and score the mean when that is due."""
+    began, done = time.perf_counter(), len(rows)
+    count = config.n_samples
+    seeds = [episode_seed("train", config.seed, done * count + i) for i in range(count)]
+    scores = evaluator(search.ask(), seeds)
+    fitness = scores.returns.mean(axis=1)
+    if not np.isfinite(fitness).all():
+        raise FloatingPointError(
+            f"generation {done + 1} has a fitness that is no number ({fitness}); what was recorded "
+            "before it is kept: look at V and M, then run again"
+        )
+    search.tell(fitness)
+    last = rows[-1] if rows else {"seconds": 0.0, "env_steps": 0}
+    row = {
+        "generation": done + 1,
+        "env_steps": last["env_steps"] + scores.steps,
+        "mean": float(fitness.mean()),
+        "best": float(fitness.max()),
+        "sigma": search.sigma,
+    }
+    final = done + 1 == config.num_generations
+    if (done + 1) % config.eval_interval == 0 or final:
+        held_out = [episode_seed("select", config.seed, i) for i in range(config.eval_episodes)]
+        row["cma_mean"] = float(evaluator(search.mean[None], held_out, final=True).returns.mean())
+    row["seconds"] = last["seconds"] + time.perf_counter() - began
+    return row
+
+
+def _resume(path: Path, settings: dict[str, Any], search: Search, anew: bool) -> dict[str, Any]:
+    """The recorded state, with ``search`` replayed to where it was; or a fresh one."""
+    if anew or not path.exists():
+        return {"settings": settings, "rows": [], "fitness": []}
+    state: dict[str, Any] = read_json(path)
+    for key, value in settings.items():
+        if state["settings"].get(key) != value:
+            raise ValueError(
+                f"{path} was recorded with {key} = {state['settings'].get(key)}, now {value}; "
+                "give the old value to go on, or another logdir to begin anew"
+            )
+    for fitness in state["fitness"]:
+        search.tell(np.array(fitness))
+    return state
+
+
+def _save(folder: Path, state: dict[str, Any], search: Search, agent: Agent, is_best: bool) -> None:
+    """The mean as a checkpoint, the rows as CSV, and last the state that a resumed run reads."""
+    rows: History = state["rows"]
+    load_parameters(search.mean, agent.controller)
+    weights = {
+        "epoch": len(rows),
+        "reward": rows[-1].get("cma_mean", rows[-1]["mean"]),
+        "state_dict": agent.controller.state_dict(),
+    }
+    if is_best:
+        save_checkpoint(folder / "best.tar", weights)
+    save_checkpoint(folder / "checkpoint.tar", weights)
+    with atomic_path(folder / "generations.csv") as temporary, temporary.open("w") as file:
+        names = ("generation", "seconds", "env_steps", "mean", "best", "sigma", "cma_mean")
+        table = csv.DictWriter(file, names, restval="", lineterminator="\n")
+        table.writeheader()
+        table.writerows({key: round(value, 4) for key, value in row.items()} for row in rows)
+    write_json(folder / "search.json", state)
+
+
+def _top(rows: History) -> float:
+    """The best score of the CMA mean so far; -inf before the first, so that it is kept."""
+    return max((row["cma_mean"] for row in rows if "cma_mean" in row), default=-math.inf)
+
+
+def _local(config: WMControllerConfig, agent: Agent) -> LocalEvaluator:
+    return LocalEvaluator(
+        agent,
+        config.env_name,
+        config.time_limit,
+        config.patience,
+        config.step_cost,
+        config.backend,
+        config.max_workers,
+        config.extra.get("env_kwargs"),
+    )

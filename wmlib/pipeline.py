@@ -1,0 +1,200 @@
+"""From nothing to a driver, stage by stage."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import imageio.v3 as iio
+import numpy as np
+import torch
+from torch import nn
+
+from wmlib.agent import Agent
+from wmlib.checkpoints import load_checkpoint, read_json, write_json
+from wmlib.collect import generate_rollouts
+from wmlib.config import WMControllerConfig, WMMDNRNNConfig, WMVAEConfig
+from wmlib.controller import ActionMap, Controller
+from wmlib.dream import Dream
+from wmlib.envs import make_env
+from wmlib.evaluation import evaluate
+from wmlib.evolution import train_controller
+from wmlib.latents import load_vae
+from wmlib.mdrnn import MDRNN, mdrnn_from_state
+from wmlib.pixels import frames_to_tensor, tensor_to_frames
+from wmlib.policies import NoisyPolicy, Policy
+from wmlib.pretrained import load_trained
+from wmlib.rollouts import read_rollout, rollout_files
+from wmlib.training import train_convae, train_mdn_rnn
+
+__all__ = ["Run", "test_trained_model"]
+
+
+@dataclass
+class Run:
+    """A whole training: where things are, and the settings of each stage.
+
+    Attributes:
+        env_name: Gymnasium id or ``module:Id``.
+        env_kwargs: Further arguments of the environment.
+        data_dir: Folder of the rollouts.
+        logdir: Folder of checkpoints and logs; the second round's, where there are two.
+        rollouts: Calls of ``generate_rollouts``, in order.
+        vae, rnn, ctrl: Fields of the three configurations.
+        seed: Seed of everything.
+        precompute: Encode all frames before M is trained.
+        driver: For ``policy: "drive"`` in the second round.
+    """
+
+    env_name: str
+    data_dir: str
+    logdir: str
+    rollouts: list[dict[str, Any]]
+    vae: dict[str, Any] = field(default_factory=dict)
+    rnn: dict[str, Any] = field(default_factory=dict)
+    ctrl: dict[str, Any] = field(default_factory=dict)
+    env_kwargs: dict[str, Any] = field(default_factory=dict)
+    seed: int = 0
+    precompute: bool = True
+    driver: Agent | None = None
+
+    def __post_init__(self) -> None:
+        env = make_env(self.env_name, **self.env_kwargs)  # a wrong name fails before any work
+        self.space = env.action_space
+        env.close()
+        places = {"logdir": self.logdir, "seed": self.seed}
+        data = {"data_dir": self.data_dir}
+        self.vae_config = WMVAEConfig(64, 64, **(places | data | self.vae))
+        sizes = {
+            "latent_size": self.vae_config.latent_size,
+            "action_size": ActionMap(self.space).size,
+        }
+        self.rnn_config = WMMDNRNNConfig(**(places | data | sizes | self.rnn))
+        sizes["hidden_size"] = self.rnn_config.hidden_size
+        named = {"env_name": self.env_name, "env_kwargs": self.env_kwargs}
+        self.ctrl_config = WMControllerConfig(**(places | sizes | named | self.ctrl))
+
+    def collect(self) -> None:
+        """Stage 0: rollouts; those that are there already are kept."""
+        for call in self.rollouts:
+            options = {"num_workers": self.ctrl_config.max_workers} | call
+            if options["policy"] == "drive":
+                assert self.driver is not None
+                options["policy"] = NoisyPolicy(self.driver, self.space)
+            generate_rollouts(
+                self.data_dir, self.env_name, seed=self.seed, env_kwargs=self.env_kwargs, **options
+            )
+
+    def train_vae(self) -> None:
+        """Stage 1: V."""
+        if not self._finished("vae"):
+            train_convae(self.vae_config, on_sample=self._grid)
+
+    def train_rnn(self) -> None:
+        """Stage 2: M."""
+        if not self._finished("mdrnn"):
+            train_mdn_rnn(
+                self.vae_config, self.rnn_config, precompute=self.precompute, on_sample=self._film
+            )
+
+    def train_ctrl(self) -> None:
+        """Stage 3: C."""
+        train_controller(self.ctrl_config, self.agent())
+
+    def agent(self) -> Agent:
+        """V and M as trained, in the precision in which they ship, and a controller at zero."""
+        vae = load_vae(self.vae_config)
+        path = Path(self.logdir) / "mdrnn" / "best.tar"
+        mdrnn = mdrnn_from_state(
+            load_checkpoint(path)["state_dict"], self.vae_config.latent_size, str(path)
+        )
+        for model in (vae, mdrnn):
+            model.half().float()
+        config = self.ctrl_config
+        hidden = mdrnn.hiddens if config.use_h else 0
+        controller = Controller(config.latent_size, hidden, config.action_size)
+        return Agent(
+            vae, mdrnn.to_cell(), controller, self.space,
+            config.device, config.sample_z, config.amp,
+        )  # fmt: skip
+
+    def _finished(self, stage: str) -> bool:
+        folder = Path(self.logdir) / stage
+        config = self.vae_config if stage == "vae" else self.rnn_config
+        if config.noreload or not (folder / "history.json").exists():
+            return False
+        return (folder / "best.tar").exists() and read_json(folder / "history.json")["finished"]
+
+    @torch.no_grad()
+    def _grid(self, vae: nn.Module, epoch: int) -> None:
+        """Held-out frames over their reconstructions, as a picture."""
+        rollout = read_rollout(rollout_files(self.data_dir)[-1])
+        steps = np.linspace(0, len(rollout) - 1, 8).astype(int)
+        frames = rollout.observations[steps]
+        x = frames_to_tensor(frames).to(next(vae.parameters()).device)
+        recon = tensor_to_frames(vae(x)[0])
+        picture = np.concatenate([np.hstack(list(frames)), np.hstack(list(recon))])
+        self._picture(f"vae/samples/epoch_{epoch:03d}.png", picture)
+
+    def _film(self, mdrnn: nn.Module, epoch: int) -> None:
+        """Three dreams beside each other, as a GIF, fed the actions of a real episode."""
+        assert isinstance(mdrnn, MDRNN)
+        rollout = read_rollout(rollout_files(self.data_dir)[-1])
+        burn_in = min(30, len(rollout) // 2)
+        dream = Dream(load_vae(self.vae_config), mdrnn.to_cell(), [rollout], burn_in=burn_in)
+        dream.begin_at([(0, burn_in)] * 3)
+        film = [np.hstack([rollout.observations[burn_in], *dream.frames()])]
+        for step in range(burn_in, min(len(rollout) - 1, burn_in + 100)):
+            action = torch.from_numpy(rollout.actions[step]).to(dream.device)
+            dream.step(action.expand(3, -1))
+            film.append(np.hstack([rollout.observations[step + 1], *dream.frames()]))
+        self._picture(f"mdrnn/samples/dream_{epoch:03d}.gif", np.stack(film))
+
+    def _picture(self, name: str, picture: np.ndarray) -> None:
+        path = Path(self.logdir) / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        iio.imwrite(path, picture, **({"loop": 0, "duration": 40} if path.suffix == ".gif" else {}))
+
+
+def test_trained_model(
+    logdir: str,
+    env_name: str = "CarRacing-v3",
+    episodes: int = 100,
+    seed: int = 0,
+    report: str | None = None,
+    device: str = "cuda",
+    **options: Any,
+) -> dict[str, Any]:
+    """Score what a run left in ``logdir`` on fresh tracks, beside a random policy.
+
+    Args:
+        logdir: Holds ``vae``, ``mdrnn`` and ``ctrl``.
+        env_name: Gymnasium id or ``module:Id``.
+        episodes: Fresh episodes for each of the two.
+        seed: Which tracks.
+        report: JSON file for the rows.
+        device: Where to compute.
+        options: Further arguments of ``evaluate``.
+
+    Returns:
+        ``{"rows": [random, agent]}``.
+    """
+    env_kwargs = options.get("env_kwargs") or {}
+    world = load_trained(logdir, env_name=env_name, env_kwargs=env_kwargs)
+    return score(
+        {"random": "random", "agent": world.agent(device=device)},
+        report,
+        env_name=env_name,
+        episodes=episodes,
+        seed=seed,
+        **options,
+    )
+
+
+def score(agents: dict[str, Policy | str], report: str | None, **options: Any) -> dict[str, Any]:
+    """A report with a row for each agent, all on the same fresh tracks."""
+    rows = [evaluate(agent, name=name, **options) for name, agent in agents.items()]
+    if report:
+        write_json(report, {"rows": rows})
+    return {"rows": rows}

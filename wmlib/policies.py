@@ -1,0 +1,147 @@
+"""How to play before one can play."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from wmlib.controller import ActionMap
+
+__all__ = ["POLICIES", "NoisyPolicy", "Policy", "make_policy"]
+
+
+class Policy(Protocol):
+    """What acts on a whole batch of episodes."""
+
+    def start(self, seeds: Sequence[int]) -> None:
+        """Begin ``len(seeds)`` episodes, each with its own stream of noise."""
+        ...
+
+    def act(self, frames: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """Told actions (n, A) float32 for frames (n, 64, 64, 3) of the episodes ``rows``."""
+        ...
+
+
+def _random(rng: np.random.Generator, actions: ActionMap, steps: int) -> np.ndarray:
+    """Independent uniform actions (T, A): what the environment's own ``sample`` gives."""
+    actions.space.seed(int(rng.integers(2**31)))
+    return actions.from_env(np.stack([actions.space.sample() for _ in range(steps)]))
+
+
+def _brownian(rng: np.random.Generator, actions: ActionMap, steps: int) -> np.ndarray:
+    """Smooth noise (T, A) in the space of C's outputs, around a centre drawn per episode.
+
+    CarRacing's centres are such that the car gets about: some steering bias, 10 to 60 % gas, the
+    brake on about 5 % of the steps.
+    """
+    if actions.is_car:
+        gas = rng.uniform(0.1, 0.6)
+        centre = np.array([rng.normal(0, 0.1), np.log(gas / (1 - gas)), -1.0])
+        spread = np.array([0.3, 0.7, 0.6])
+    else:
+        centre, spread = rng.normal(0, 0.5, actions.size), np.ones(actions.size)
+    memory, noise = 0.92, rng.standard_normal((steps, actions.size))
+    for t in range(1, steps):  # first-order autoregression of unit variance
+        noise[t] = memory * noise[t - 1] + np.sqrt(1 - memory**2) * noise[t]
+    return actions(torch.as_tensor(centre + spread * noise)).numpy()
+
+
+def _held(rng: np.random.Generator, actions: ActionMap, steps: int) -> np.ndarray:
+    """Uniform actions (T, A), each held for 10 steps on average."""
+    change = rng.random(steps) < 0.1
+    return _random(rng, actions, int(change.sum()) + 1)[change.cumsum()]
+
+
+POLICIES: dict[str, Callable[[np.random.Generator, ActionMap, int], np.ndarray]] = {
+    "random": _random,
+    "brownian": _brownian,
+    "held": _held,
+}
+
+
+class _Planned:
+    """A policy without eyes: each episode's actions are drawn when it starts."""
+
+    def __init__(self, name: str, actions: ActionMap, steps: int) -> None:
+        self.plan, self.actions, self.steps = POLICIES[name], actions, steps
+
+    def start(self, seeds: Sequence[int]) -> None:
+        plans = [self.plan(np.random.default_rng(s), self.actions, self.steps) for s in seeds]
+        self.plans, self.t = np.stack(plans).astype(np.float32), 0  # (N, T, A)
+
+    def act(self, frames: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        self.t += 1
+        return self.plans[rows, self.t - 1]
+
+
+class _Called:
+    """A reader's own function of one frame."""
+
+    def __init__(self, function: Callable[[np.ndarray], Any], actions: ActionMap) -> None:
+        self.function, self.actions = function, actions
+
+    def start(self, seeds: Sequence[int]) -> None: ...
+
+    def act(self, frames: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        return self.actions.from_env(np.stack([np.asarray(self.function(f)) for f in frames]))
+
+
+def make_policy(
+    policy: str | Callable[[np.ndarray], Any] | Policy, space: Any, steps: int
+) -> Policy:
+    """A batch policy from a name, a function of one frame, or what is one already.
+
+    Args:
+        policy: ``"random"``, ``"brownian"``, ``"held"``, ``frame -> action``, or an object with
+            ``start`` and ``act``, such as an ``Agent``.
+        space: The environment's action space.
+        steps: Longest episode.
+
+    Raises:
+        ValueError: If it is none of these.
+    """
+    if isinstance(policy, str) and policy in POLICIES:
+        return _Planned(policy, ActionMap(space), steps)
+    if hasattr(policy, "start") and hasattr(policy, "act"):
+        return policy  # type: ignore[return-value]
+    if callable(policy):
+        return _Called(policy, ActionMap(space))
+    raise ValueError(f"policy must be one of {sorted(POLICIES)} or a function, found {policy!r}")
+
+
+class NoisyPolicy:
+    """A driver whose hand shakes, a little in some episodes and badly in others.
+
+    V and M trained on a driver's own clean laps never see how it looks to slide, to spin and to
+    come back; random play never sees speed. This visits both.
+
+    Args:
+        driver: The policy that drives.
+        space: The environment's action space.
+        most: Largest standard deviation of the noise, as a fraction of the action's range.
+    """
+
+    def __init__(self, driver: Policy, space: Any, most: float = 0.3) -> None:
+        self.driver, self.actions, self.most = driver, ActionMap(space), most
+        if not getattr(self.actions, "is_bounded", False):
+            raise ValueError(f"NoisyPolicy wants a bounded Box, found {space}")
+
+    def start(self, seeds: Sequence[int]) -> None:
+        """Begin ``len(seeds)`` episodes, each with its own amount of noise."""
+        self.driver.start(seeds)
+        self.noise = [np.random.default_rng(seed) for seed in seeds]
+        low, high = self.actions.low.numpy(), self.actions.high.numpy()
+        self.spread = np.stack([rng.uniform(0, self.most) * (high - low) for rng in self.noise])
+        self.shake = np.zeros((len(seeds), self.actions.size))
+
+    def act(self, frames: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """The driver's actions (n, A) with smooth noise, within the bounds."""
+        memory = 0.92
+        fresh = np.stack([self.noise[row].standard_normal(self.actions.size) for row in rows])
+        self.shake[rows] = memory * self.shake[rows] + np.sqrt(1 - memory**2) * fresh
+        shaken = self.driver.act(frames, rows) + self.spread[rows] * self.shake[rows]
+        low, high = self.actions.low.numpy(), self.actions.high.numpy()
+        return np.clip(shaken, low, high).astype(np.float32)

@@ -1,0 +1,149 @@
+"""Trained weights, ready to use."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from wmlib.agent import Agent
+from wmlib.checkpoints import atomic_path, load_checkpoint, load_weights
+from wmlib.controller import Controller
+from wmlib.envs import make_env
+from wmlib.mdrnn import MDRNN, MDRNNCell, mdrnn_from_state
+from wmlib.rollouts import Rollout, read_rollout, rollout_files
+from wmlib.vae import ConvVAE, vae_from_state
+
+__all__ = ["WorldModel", "load_pretrained", "load_trained", "save_pretrained"]
+
+FOLDER = Path(__file__).parent / "pretrained"
+WEIGHTS = "weights.safetensors"
+CONTROLLER = "controller."
+
+
+@dataclass
+class WorldModel:
+    """V, M and C that belong together.
+
+    Attributes:
+        vae: V.
+        mdrnn: M, the sequence model.
+        controllers: C by name; ``"shipped"`` is the one that drives.
+        info: ``env_name``, ``env_kwargs`` and what else is known of the training.
+        folder: Where it was read from; holds sample rollouts and the report, if there are any.
+    """
+
+    vae: ConvVAE
+    mdrnn: MDRNN
+    controllers: dict[str, Controller]
+    info: dict[str, Any] = field(default_factory=dict)
+    folder: Path = FOLDER
+
+    @property
+    def controller(self) -> Controller:
+        """The controller that drives."""
+        return self.controllers["shipped"]
+
+    @property
+    def cell(self) -> MDRNNCell:
+        """M one step at a time, a fresh copy."""
+        return self.mdrnn.to_cell().eval()
+
+    @property
+    def env_name(self) -> str:
+        """The environment that it was trained for."""
+        return str(self.info.get("env_name", "CarRacing-v3"))
+
+    def space(self) -> gym.Space:
+        """The action space of that environment."""
+        env = make_env(self.env_name, **self.info.get("env_kwargs", {}))
+        env.close()
+        return env.action_space
+
+    def agent(self, controller: str = "shipped", **kwargs: Any) -> Agent:
+        """An agent that drives with one of the controllers; further arguments are ``Agent``'s."""
+        return Agent(self.vae, self.cell, self.controllers[controller], self.space(), **kwargs)
+
+    def rollouts(self) -> list[Rollout]:
+        """The sample episodes shipped beside the weights."""
+        return [read_rollout(path) for path in rollout_files(self.folder / "rollouts")]
+
+
+def controller_from_state(state: dict[str, Tensor], origin: str) -> Controller:
+    """A controller of the sizes that its weights have."""
+    if "fc.weight" not in state:
+        raise ValueError(f"{origin} holds no controller: fc.weight is missing")
+    actions, inputs = state["fc.weight"].shape
+    controller = Controller(inputs, 0, actions)
+    load_weights(controller, state, origin)
+    return controller
+
+
+def load_trained(logdir: str | os.PathLike[str], **info: Any) -> WorldModel:
+    """V, M and C from ``<logdir>/{vae,mdrnn,ctrl}/best.tar``.
+
+    Raises:
+        FileNotFoundError: If a stage is missing; names it.
+        ValueError: If a file cannot be trusted, or the sizes do not fit together.
+    """
+    paths = {stage: Path(logdir) / stage / "best.tar" for stage in ("vae", "mdrnn", "ctrl")}
+    states = {stage: load_checkpoint(path)["state_dict"] for stage, path in paths.items()}
+    vae = vae_from_state(states["vae"], str(paths["vae"]))
+    mdrnn = mdrnn_from_state(states["mdrnn"], vae.latent_size, str(paths["mdrnn"]))
+    controller = controller_from_state(states["ctrl"], str(paths["ctrl"]))
+    return WorldModel(vae, mdrnn, {"shipped": controller}, info, Path(logdir))
+
+
+def save_pretrained(folder: str | os.PathLike[str], world: WorldModel) -> None:
+    """Write all weights as one safetensors file, V and M in fp16, and the info beside them."""
+    parts = {"vae.": world.vae, "mdrnn.": world.mdrnn}
+    tensors = {
+        prefix + key: value.detach().half().contiguous()
+        for prefix, model in parts.items()
+        for key, value in model.state_dict().items()
+    }
+    for name, controller in world.controllers.items():
+        for key, value in controller.state_dict().items():  # small: kept as they were evolved
+            tensors[f"{CONTROLLER}{name}.{key}"] = value.detach().float().contiguous()
+    with atomic_path(Path(folder) / WEIGHTS) as temporary:
+        save_file(tensors, temporary, metadata={"info": json.dumps(world.info)})
+
+
+def load_pretrained(name: str | os.PathLike[str] = "carracing-v3") -> WorldModel:
+    """V, M and C that ship with the package, or from a folder of the same form.
+
+    Raises:
+        FileNotFoundError: If there are no such weights; lists those there are.
+        ValueError: If the file cannot be read.
+    """
+    folder = FOLDER / name if (FOLDER / name / WEIGHTS).exists() else Path(name)
+    path = folder / WEIGHTS
+    if not path.exists():
+        there = sorted(path.parent.name for path in FOLDER.glob(f"*/{WEIGHTS}"))
+        raise FileNotFoundError(f"no pretrained weights called {str(name)!r}; there are {there}")
+    try:
+        with safe_open(path, framework="pt") as file:
+            info = json.loads((file.metadata() or {}).get("info", "{}"))
+            tensors = {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path} cannot be read ({error}); install the package again") from error
+    vae = vae_from_state(_below(tensors, "vae."), str(path))
+    mdrnn = mdrnn_from_state(_below(tensors, "mdrnn."), vae.latent_size, str(path))
+    names = {key.split(".")[1] for key in tensors if key.startswith(CONTROLLER)}
+    controllers = {
+        name: controller_from_state(_below(tensors, f"{CONTROLLER}{name}."), str(path))
+        for name in sorted(names)
+    }
+    return WorldModel(vae, mdrnn, controllers, info, folder)
+
+
+def _below(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The tensors whose names start with ``prefix``, without it."""
+    return {key[len(prefix) :]: value for key, value in tensors.items() if key.startswith(prefix)}
