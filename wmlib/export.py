@@ -1,0 +1,222 @@
+"""The models, packed small enough for a reader's page.
+
+``python -m wmlib.export`` writes three safetensors files that the widgets read: ``v`` (the
+decoder), ``m`` (the cell and the controller) and ``real`` (recorded frames and latents), each
+with the SHA-256 of the weights it was made from and its error against fp32 PyTorch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+from torch.nn import functional as F
+
+from wmlib.checkpoints import atomic_path
+from wmlib.controller import Controller
+from wmlib.mdrnn import LOGSIGMA_RANGE, MDRNNCell
+from wmlib.pages import ASSETS, STATIC, asset, encode_png
+from wmlib.pixels import frames_to_tensor
+from wmlib.pretrained import WorldModel, load_pretrained
+from wmlib.rollouts import Rollout
+from wmlib.vae import ConvVAE, ConvVAEDecoder
+
+__all__ = ["checkpoint_hashes", "decode_packed", "export", "fold_decoder"]
+
+SHEET_COLUMNS = 16
+FILM_STEPS = 300  # six seconds of driving
+
+
+def checkpoint_hashes(folder: Path) -> dict[str, str]:
+    """SHA-256 of every weight file in a folder, by file name."""
+    files = sorted(folder.glob("*.safetensors"))
+    return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+
+
+def fold_decoder(decoder: ConvVAEDecoder) -> dict[str, Tensor]:
+    """The decoder in the page's layout, its first two layers folded into one.
+
+    Nothing stands between ``fc`` and ``deconv1`` but their biases, so together they are a single
+    linear map from z to the (5, 5, 128) feature map: 102,400 weights instead of 3,309,568, and
+    the same frame. Height and width come before channels, as the page's loops run.
+
+    Returns:
+        ``w1`` (L, 5, 5, 128), ``b1`` (5, 5, 128) and, for layers 2 to 4, ``w`` (in, k, k, out)
+        and ``b`` (out).
+    """
+    first = decoder.deconv1.weight.permute(0, 2, 3, 1)  # (1024, 5, 5, 128)
+    bias = decoder.deconv1.bias
+    assert bias is not None
+    packed = {
+        "w1": torch.einsum("il,iyxo->lyxo", decoder.fc.weight, first),
+        "b1": torch.einsum("i,iyxo->yxo", decoder.fc.bias, first) + bias,
+    }
+    for i, layer in enumerate((decoder.deconv2, decoder.deconv3, decoder.deconv4), start=2):
+        assert layer.bias is not None
+        packed[f"w{i}"] = layer.weight.permute(0, 2, 3, 1)
+        packed[f"b{i}"] = layer.bias
+    return {key: value.detach().contiguous() for key, value in packed.items()}
+
+
+def decode_packed(packed: dict[str, Tensor], z: Tensor) -> Tensor:
+    """What the page computes: latents (B, L) to frames (B, 3, 64, 64), from the packed layout."""
+    w = {key: value.float() for key, value in packed.items()}
+    x = torch.einsum("bl,lyxo->boyx", z, w["w1"]) + w["b1"].permute(2, 0, 1)  # (B, 128, 5, 5)
+    for i in (2, 3, 4):
+        x = F.conv_transpose2d(x.relu(), w[f"w{i}"].permute(0, 3, 1, 2), w[f"b{i}"], stride=2)
+    return torch.sigmoid(x)
+
+
+def pack_dynamics(cell: MDRNNCell, controller: Controller) -> dict[str, Tensor]:
+    """M and C as the page reads them; the LSTM's two biases are only ever added together."""
+    return {
+        "w_ih": cell.rnn.weight_ih.detach(),  # (4H, A + L)
+        "w_hh": cell.rnn.weight_hh.detach(),  # (4H, H)
+        "b": (cell.rnn.bias_ih + cell.rnn.bias_hh).detach(),  # (4H,)
+        "w_out": cell.gmm_linear.weight.detach(),  # (2KL + K + 2, H)
+        "b_out": cell.gmm_linear.bias.detach(),
+        "w_c": controller.fc.weight.detach(),  # (A, L + H)
+        "b_c": controller.fc.bias.detach(),
+    }
+
+
+def _halve(packed: dict[str, Tensor], keep: Sequence[str] = ()) -> dict[str, Tensor]:
+    """fp16 for the large tensors; biases and those in ``keep`` stay fp32."""
+    small = {key for key in packed if key.startswith("b")} | set(keep)
+    return {key: v.float() if key in small else v.half() for key, v in packed.items()}
+
+
+@torch.no_grad()
+def _encode(vae: ConvVAE, frames: np.ndarray) -> tuple[Tensor, Tensor]:
+    """Frames (T, 64, 64, 3) uint8 to ``mu, logsigma`` (T, L)."""
+    mu, logsigma = vae.encoder(frames_to_tensor(frames))
+    return mu, logsigma
+
+
+@torch.no_grad()
+def pack_real(
+    world: WorldModel, episodes: Sequence[Rollout], starts: int = 12
+) -> dict[str, Tensor]:
+    """Real frames and what V and M make of them.
+
+    The film is the beginning of the first episode. The starts are spread over all episodes, each
+    with the (h, c) that M has come to by watching the episode up to there.
+
+    Returns:
+        ``sheet``, a PNG of all frames (the starts, then the film) in rows of 16; ``start_z``
+        (S, L), ``start_h`` and ``start_c`` (S, H); ``z`` (T, L), ``actions`` (T, A) of the film;
+        ``kl`` (L,), nats per latent, the mean over all frames; ``floor`` (T,), V's own error on
+        each frame of the film, root mean squared, in levels of 255.
+    """
+    cell = world.cell
+    start_frames, rows, kls = [], [], []
+    for episode in episodes:
+        mu, logsigma = _encode(world.vae, episode.observations)
+        kls.append(0.5 * (mu.pow(2) + (2 * logsigma).exp() - 1 - 2 * logsigma))
+        times = np.linspace(60, len(mu) - 1, -(-starts // len(episodes))).astype(int).tolist()
+        hidden = cell.get_init_hidden(1)
+        for t in range(len(mu)):
+            if t in times:
+                start_frames.append(episode.observations[t])
+                rows.append((mu[t], hidden[0][0], hidden[1][0]))
+            action = torch.from_numpy(episode.actions[t : t + 1])
+            hidden = cell.step(action, mu[t : t + 1], hidden)
+    start_z, start_h, start_c = (torch.stack(part)[:starts] for part in zip(*rows, strict=True))
+    film = episodes[0].observations[:FILM_STEPS]
+    z = _encode(world.vae, film)[0]
+    error = 255 * (world.vae.decoder(z) - frames_to_tensor(film))
+    frames = np.concatenate([np.stack(start_frames)[:starts], film])
+    return {
+        "sheet": torch.frombuffer(_png_sheet(frames), dtype=torch.uint8),
+        "start_z": start_z,
+        "start_h": start_h,
+        "start_c": start_c,
+        "z": z,
+        "actions": torch.from_numpy(episodes[0].actions[:FILM_STEPS]),
+        "kl": torch.cat(kls).mean(0),
+        "floor": error.pow(2).mean((1, 2, 3)).sqrt(),
+    }
+
+
+def _png_sheet(frames: np.ndarray) -> bytearray:
+    """Frames (N, 64, 64, 3) side by side in rows of 16, as one PNG without loss."""
+    n, size = len(frames), frames.shape[1]
+    padded = np.zeros((-(-n // SHEET_COLUMNS) * SHEET_COLUMNS, size, size, 3), np.uint8)
+    padded[:n] = frames
+    grid = padded.reshape(-1, SHEET_COLUMNS, size, size, 3).swapaxes(1, 2)
+    sheet = grid.reshape(-1, SHEET_COLUMNS * size, 3)
+    return bytearray(encode_png(sheet))
+
+
+@torch.no_grad()
+def decode_error(vae: ConvVAE, packed: dict[str, Tensor], z: Tensor) -> float:
+    """Largest difference in levels of 255 between the packed decoder and fp32 PyTorch."""
+    return 255 * float((decode_packed(packed, z) - vae.decoder(z)).abs().max())
+
+
+@torch.no_grad()
+def dynamics_error(
+    world: WorldModel, packed: dict[str, Tensor], z: Tensor, actions: Tensor, steps: int = 50
+) -> float:
+    """Largest difference in M's outputs between packed and fp32 weights, over ``steps`` steps."""
+    cell, ours = world.cell, world.cell
+    names = {"rnn.weight_ih": "w_ih", "rnn.weight_hh": "w_hh", "rnn.bias_ih": "b",
+             "gmm_linear.weight": "w_out", "gmm_linear.bias": "b_out"}  # fmt: skip
+    zeros = {"rnn.bias_hh": torch.zeros_like(packed["b"])}  # it is part of bias_ih already
+    ours.load_state_dict({name: packed[key] for name, key in names.items()} | zeros)
+    worst, hidden, hidden_ours = 0.0, cell.get_init_hidden(1), cell.get_init_hidden(1)
+    for t in range(min(steps, len(z))):
+        *exact, hidden = cell(actions[t : t + 1], z[t : t + 1], hidden)
+        *found, hidden_ours = ours(actions[t : t + 1], z[t : t + 1], hidden_ours)
+        worst = max(worst, *(float((x - y).abs().max()) for x, y in zip(exact, found, strict=True)))
+    return worst
+
+
+def export(world: WorldModel, episodes: Sequence[Rollout], out: Path) -> None:
+    """Write ``v``, ``m`` and ``real`` into ``out``.
+
+    Args:
+        world: V, M and C; their weight files in ``world.folder`` are named in the export.
+        episodes: Real ones, of at least 61 steps; the first one's beginning becomes the film.
+        out: Folder, made if missing.
+    """
+    cell = world.cell
+    real = pack_real(world, episodes)
+    v = _halve(fold_decoder(world.vae.decoder), keep=["w1"])
+    m = _halve(pack_dynamics(cell, world.controller))
+    wide = 2 * torch.randn(64, world.vae.latent_size, generator=torch.Generator().manual_seed(0))
+    v_error = decode_error(world.vae, v, torch.cat([real["z"], wide]))
+    m_error = dynamics_error(world, m, real["z"], real["actions"])
+    sizes = {"hiddens": cell.hiddens, "gaussians": cell.gaussians, "logsigma_range": LOGSIGMA_RANGE}
+    packs: dict[str, tuple[dict[str, Tensor], dict[str, Any]]] = {
+        "v": (v, {"error": v_error}),  # levels of 255
+        "m": (m, {"error": m_error, **sizes}),
+        "real": (real, {"columns": SHEET_COLUMNS}),
+    }
+    source = json.dumps(checkpoint_hashes(world.folder))
+    for name, (tensors, notes) in packs.items():
+        contiguous = {key: value.contiguous() for key, value in tensors.items()}
+        with atomic_path(out / f"{name}.safetensors") as temporary:
+            save_file(contiguous, temporary, {"source": source, "notes": json.dumps(notes)})
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Export the shipped models, with their sample episodes, for the widgets of the pages."""
+    parser = argparse.ArgumentParser(prog="python -m wmlib.export", description=main.__doc__)
+    parser.add_argument("--name", default="carracing-v3", help="which shipped weights")
+    world = load_pretrained(parser.parse_args(arguments).name)
+    export(world, world.rollouts(), STATIC / "model")
+    for name in ASSETS:
+        print(f"{name}: {len(asset(name)) / 1e6:.2f} MB")
+
+
+if __name__ == "__main__":
+    main()

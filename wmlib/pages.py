@@ -1,0 +1,109 @@
+"""What a widget needs of a page: its module, its files, its numbers."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import anywidget
+import cv2
+import numpy as np
+import traitlets
+
+from wmlib.checkpoints import atomic_path
+
+__all__ = ["ASSETS", "STATIC", "Numbers", "PageWidget", "asset", "embed", "encode_png", "esm"]
+
+STATIC = Path(__file__).parent / "static"
+ASSETS = ("v", "m", "real")
+
+
+def asset(name: str) -> bytes:
+    """The bytes of one exported file; ``name`` is "v", "m" or "real".
+
+    Raises:
+        FileNotFoundError: If it was never exported.
+        ValueError: If no file has that name.
+    """
+    if name not in ASSETS:
+        raise ValueError(f"no asset is called {name!r}; there are {', '.join(ASSETS)}")
+    path = STATIC / "model" / f"{name}.safetensors"
+    if not path.exists():
+        raise FileNotFoundError(f"{path} is missing: run python -m wmlib.export")
+    return path.read_bytes()
+
+
+def embed(folder: Path) -> None:
+    """Write the assets as classic scripts, which load over http and from ``file://`` alike."""
+    for name in ASSETS:
+        text = base64.b64encode(asset(name)).decode()
+        with atomic_path(folder / f"{name}.js") as temporary:
+            temporary.write_text(f'(globalThis.wmlibAssets ??= {{}})["{name}"] = "{text}";\n')
+
+
+def setup(app: Any) -> dict[str, bool]:
+    """Sphinx calls this where ``wmlib.pages`` is listed among the extensions."""
+
+    def finish(app: Any, error: Exception | None) -> None:
+        if error is None and app.builder.format == "html":
+            embed(Path(app.outdir) / "_static" / "wmlib")
+
+    app.connect("build-finished", finish)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
+
+
+def encode_png(picture: np.ndarray) -> bytes:
+    """A picture (H, W, 3) uint8 as PNG."""
+    done, data = cv2.imencode(".png", picture[..., ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 9])
+    assert done
+    return data.tobytes()
+
+
+def esm(*names: str) -> str:
+    """One ES module out of the sources it needs: front ends import it alone, from a blob."""
+    sources = [(STATIC / f"{name}.js").read_text() for name in ("page", "numbers", *names)]
+    return "\n".join([*sources, "export default widget(mount);\n"])
+
+
+class Numbers(traitlets.List[Any]):
+    """A list of floats that takes any one-dimensional array."""
+
+    def __init__(self, length: int | None = None, **kwargs: Any) -> None:
+        self.length = length
+        super().__init__(**kwargs)
+
+    def validate(self, obj: Any, value: Any) -> list[float]:
+        array = np.asarray(value, dtype=float)
+        if array.ndim != 1 or self.length not in (None, len(array)):
+            wanted = f"{self.length or 'a list of'} numbers"
+            raise traitlets.TraitError(f"{self.name} must be {wanted}, found shape {array.shape}")
+        if not np.isfinite(array).all():
+            raise traitlets.TraitError(f"{self.name} must be finite, found {value}")
+        return list(array.tolist())
+
+
+class PageWidget(anywidget.AnyWidget):
+    """What all five share: the stylesheet, the exported files, and what shows without a page."""
+
+    _css = (STATIC / "widgets.css").read_text()
+    _alt = traitlets.Unicode().tag(sync=True)
+    _picture = traitlets.Unicode().tag(sync=True)
+
+    def __init__(self, **kwargs: Any) -> None:
+        picture = (STATIC / "pictures" / f"{type(self).__name__}.jpg").read_bytes()
+        url = f"data:image/jpeg;base64,{base64.b64encode(picture).decode()}"
+        super().__init__(_picture=url, **kwargs)
+
+    def __repr__(self) -> str:
+        # The same in every run, so that notebooks can be compared.
+        return f"<{type(self).__name__}: {self._alt}>"
+
+    @anywidget.experimental.command
+    def _asset(self, name: str, buffers: Sequence[bytes]) -> tuple[dict[str, str], list[bytes]]:
+        """Answer a page that has a kernel with the bytes of an exported file."""
+        try:
+            return {"base64": base64.b64encode(asset(name)).decode()}, []
+        except (OSError, ValueError) as error:
+            return {"error": str(error)}, []
