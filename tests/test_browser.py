@@ -25,6 +25,17 @@ FLAGS = [
 # Formulas are set and their fonts are here.
 SETTLED = """Promise.resolve(window.MathJax?.startup?.promise)
     .then(() => document.fonts.ready).then(() => true)"""
+LOOK = """() => {
+    const all = (selector) => [...document.querySelectorAll(selector)];
+    const images = all("article img");
+    return {
+        formulas: all(".math").length,
+        set: all(".math mjx-container").filter((m) => m.getBoundingClientRect().width > 0).length,
+        wrong: all("mjx-merror, mjx-error").length,
+        images: images.length,
+        blank: images.filter((i) => !i.complete || !i.naturalWidth).map((i) => i.src),
+    };
+}"""
 PHONE = {"width": 390, "height": 844}
 DESKTOP = {"width": 1280, "height": 900}
 
@@ -107,34 +118,33 @@ def test_the_front_page_leads_to_the_first(visit: Visit) -> None:
     assert not visit.faults  # a first visit: nothing is stored yet
 
 
-def test_every_page_opens_without_a_fault(visit: Visit, site: Path) -> None:
-    faults = {}
+@pytest.fixture(scope="module")
+def findings(visit: Visit, site: Path) -> dict[str, dict]:
+    """What was found on each page, once it had settled."""
+    found = {}
     for name in names(site):
         visit.open(name)
-        if visit.faults:
-            faults[name] = list(visit.faults)
-    assert not faults
+        visit.page.wait_for_load_state("networkidle")  # widgets load their parts late
+        found[name] = visit.page.evaluate(LOOK) | {"faults": list(visit.faults)}
+    return found
 
 
-def test_every_formula_and_figure_is_visible(visit: Visit, site: Path) -> None:
-    formulas = 0
-    for name in names(site):
-        visit.open(name)
-        seen = visit.page.evaluate(
-            """() => ({
-                formulas: document.querySelectorAll('.math').length,
-                set: [...document.querySelectorAll('.math mjx-container')]
-                    .filter(m => m.getBoundingClientRect().width > 0).length,
-                wrong: document.querySelectorAll('mjx-merror, mjx-error').length,
-                blank: [...document.querySelectorAll('article img')]
-                    .filter(i => !i.complete || !i.naturalWidth).map(i => i.src),
-            })"""
-        )
-        assert seen["set"] >= seen["formulas"], f"{name}: formulas that are not set"
-        assert not seen["wrong"], f"{name}: formulas with errors"
-        assert not seen["blank"], f"{name}: figures that do not show"
-        formulas += seen["formulas"]
-    assert formulas > 20
+def test_every_page_opens_without_a_fault(findings: dict[str, dict]) -> None:
+    faults = {name: page["faults"] for name, page in findings.items()}
+    assert not {name: found for name, found in faults.items() if found}
+
+
+def test_every_formula_is_set(findings: dict[str, dict]) -> None:
+    for name, page in findings.items():
+        assert page["set"] >= page["formulas"], f"{name}: formulas that are not set"
+        assert not page["wrong"], f"{name}: formulas with errors"
+    assert sum(page["formulas"] for page in findings.values()) > 20
+
+
+def test_every_figure_shows(findings: dict[str, dict]) -> None:
+    blank = {name: page["blank"] for name, page in findings.items()}
+    assert not {name: images for name, images in blank.items() if images}
+    assert any(page["images"] for page in findings.values())
 
 
 def test_search_finds_a_page(visit: Visit) -> None:
