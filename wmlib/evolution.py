@@ -19,6 +19,7 @@ from wmlib.config import WMControllerConfig
 from wmlib.controller import flatten_parameters, load_parameters
 from wmlib.envs import episode_seed
 from wmlib.evaluation import Evaluator, LocalEvaluator
+from wmlib.pretrained import load_agent
 
 __all__ = ["Search", "train_controller"]
 
@@ -87,7 +88,7 @@ class Search:
 
 def train_controller(
     config: WMControllerConfig,
-    agent: Agent,
+    agent: Agent | None = None,
     evaluator: Evaluator | None = None,
     start: np.ndarray | None = None,
     on_generation: Callable[[dict[str, float]], None] | None = None,
@@ -99,7 +100,7 @@ def train_controller(
 
     Args:
         config: Every setting.
-        agent: V and M, and C's architecture.
+        agent: V and M, and C's architecture; from the logdir by default.
         evaluator: Where fitness comes from; this machine's environments by default.
         start: The first mean; zeros by default, which is a car that moves.
         on_generation: Called with every new row.
@@ -112,6 +113,7 @@ def train_controller(
         ValueError: If the recorded search had other settings; names both.
     """
     folder = Path(config.logdir) / "ctrl"
+    agent = agent or load_agent(config)
     if start is None:
         start = np.zeros(len(flatten_parameters(agent.controller.parameters())))
     search = Search(start, config.sigma0, config.pop_size, config.seed, config.diagonal)

@@ -12,16 +12,16 @@ import torch
 from torch import nn
 
 from wmlib.agent import Agent
-from wmlib.checkpoints import load_checkpoint, read_json, write_json
+from wmlib.checkpoints import read_json, write_json
 from wmlib.collect import generate_rollouts
 from wmlib.config import WMControllerConfig, WMMDNRNNConfig, WMVAEConfig
-from wmlib.controller import ActionMap, Controller
+from wmlib.controller import ActionMap
 from wmlib.dream import Dream
 from wmlib.envs import make_env
 from wmlib.evaluation import evaluate
 from wmlib.evolution import train_controller
 from wmlib.latents import load_vae
-from wmlib.mdrnn import MDRNN, mdrnn_from_state
+from wmlib.mdrnn import MDRNN
 from wmlib.pixels import frames_to_tensor, tensor_to_frames
 from wmlib.policies import NoisyPolicy, Policy
 from wmlib.pretrained import load_trained
@@ -100,24 +100,7 @@ class Run:
 
     def train_ctrl(self) -> None:
         """Stage 3: C."""
-        train_controller(self.ctrl_config, self.agent())
-
-    def agent(self) -> Agent:
-        """V and M as trained, in the precision in which they ship, and a controller at zero."""
-        vae = load_vae(self.vae_config)
-        path = Path(self.logdir) / "mdrnn" / "best.tar"
-        mdrnn = mdrnn_from_state(
-            load_checkpoint(path)["state_dict"], self.vae_config.latent_size, str(path)
-        )
-        for model in (vae, mdrnn):
-            model.half().float()
-        config = self.ctrl_config
-        hidden = mdrnn.hiddens if config.use_h else 0
-        controller = Controller(config.latent_size, hidden, config.action_size)
-        return Agent(
-            vae, mdrnn.to_cell(), controller, self.space,
-            config.device, config.sample_z, config.amp,
-        )  # fmt: skip
+        train_controller(self.ctrl_config)
 
     def _finished(self, stage: str) -> bool:
         folder = Path(self.logdir) / stage

@@ -9,19 +9,21 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from wmlib.agent import Agent
 from wmlib.checkpoints import atomic_path, load_checkpoint, load_weights
+from wmlib.config import WMControllerConfig
 from wmlib.controller import Controller
 from wmlib.envs import make_env
 from wmlib.mdrnn import MDRNN, MDRNNCell, mdrnn_from_state
 from wmlib.rollouts import Rollout, read_rollout, rollout_files
 from wmlib.vae import ConvVAE, vae_from_state
 
-__all__ = ["WorldModel", "load_pretrained", "load_trained", "save_pretrained"]
+__all__ = ["WorldModel", "load_agent", "load_pretrained", "load_trained", "save_pretrained"]
 
 FOLDER = Path(__file__).parent / "pretrained"
 WEIGHTS = "weights.safetensors"
@@ -99,6 +101,32 @@ def load_trained(logdir: str | os.PathLike[str], **info: Any) -> WorldModel:
     mdrnn = mdrnn_from_state(states["mdrnn"], vae.latent_size, str(paths["mdrnn"]))
     controller = controller_from_state(states["ctrl"], str(paths["ctrl"]))
     return WorldModel(vae, mdrnn, {"shipped": controller}, info, Path(logdir))
+
+
+def load_agent(config: WMControllerConfig) -> Agent:
+    """V and M of ``config.logdir``, rounded as they ship, and a controller at zero to be evolved.
+
+    Raises:
+        FileNotFoundError: If V or M is missing; names the stage.
+        ValueError: If their sizes are not the configuration's; names both.
+    """
+    paths = {stage: Path(config.logdir) / stage / "best.tar" for stage in ("vae", "mdrnn")}
+    states = {stage: load_checkpoint(path)["state_dict"] for stage, path in paths.items()}
+    vae = vae_from_state(states["vae"], str(paths["vae"]))
+    mdrnn = mdrnn_from_state(states["mdrnn"], vae.latent_size, str(paths["mdrnn"]))
+    for model in (vae, mdrnn):
+        model.half().float()
+    controller = Controller(
+        config.latent_size, config.hidden_size if config.use_h else 0, config.action_size
+    )
+    env = make_env(config.env_name, **config.extra.get("env_kwargs", {}))
+    env.close()
+    space = env.action_space
+    for parameter in controller.parameters():
+        torch.nn.init.zeros_(parameter)
+    return Agent(
+        vae, mdrnn.to_cell(), controller, space, config.device, config.sample_z, config.amp
+    )
 
 
 def save_pretrained(folder: str | os.PathLike[str], world: WorldModel) -> None:

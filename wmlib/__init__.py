@@ -1,0 +1,93 @@
+"""The front door.
+
+V sees, M remembers and foresees, C drives: World Models (Ha & Schmidhuber, 2018). The names below
+stand in reading order.
+"""
+
+from wmlib.config import WMControllerConfig, WMMDNRNNConfig, WMVAEConfig
+from wmlib.pixels import frames_to_tensor, resize, tensor_to_frames
+from wmlib.vae import ConvVAE, ConvVAEDecoder, ConvVAEEncoder, conv_vae_loss_fn
+from wmlib.mdrnn import MDRNN, MDRNNCell, get_loss, gmm_loss, sample_gmm
+from wmlib.controller import ActionMap, Controller, flatten_parameters, load_parameters
+from wmlib.rollouts import Rollout, read_rollout, rollout_files, save_rollout
+from wmlib.envs import GymImageEnv, episode_seed, make_env, make_image_env
+from wmlib.vector_envs import make_vector_env
+from wmlib.policies import NoisyPolicy, make_policy
+from wmlib.collect import generate_rollouts, play
+from wmlib.datasets import (
+    BufferedSampler,
+    LatentSequenceDataset,
+    ObservationDataset,
+    RolloutDataset,
+    SequenceDataset,
+)
+from wmlib.schedules import EarlyStopping, ReduceLROnPlateau
+from wmlib.latents import encode, load_vae, precompute_latents
+from wmlib.training import train_convae, train_mdn_rnn
+from wmlib.agent import Agent
+from wmlib.dream import Dream, DreamEnv
+from wmlib.pretrained import WorldModel, load_pretrained, load_trained, save_pretrained
+from wmlib.evaluation import LocalEvaluator, evaluate
+from wmlib.evolution import Search, train_controller
+from wmlib.pipeline import test_trained_model
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "WMVAEConfig",
+    "WMMDNRNNConfig",
+    "WMControllerConfig",
+    "frames_to_tensor",
+    "tensor_to_frames",
+    "resize",
+    "ConvVAE",
+    "ConvVAEEncoder",
+    "ConvVAEDecoder",
+    "conv_vae_loss_fn",
+    "MDRNN",
+    "MDRNNCell",
+    "gmm_loss",
+    "sample_gmm",
+    "get_loss",
+    "Controller",
+    "ActionMap",
+    "flatten_parameters",
+    "load_parameters",
+    "Rollout",
+    "read_rollout",
+    "save_rollout",
+    "rollout_files",
+    "GymImageEnv",
+    "make_env",
+    "make_image_env",
+    "make_vector_env",
+    "episode_seed",
+    "make_policy",
+    "NoisyPolicy",
+    "play",
+    "generate_rollouts",
+    "RolloutDataset",
+    "ObservationDataset",
+    "SequenceDataset",
+    "LatentSequenceDataset",
+    "BufferedSampler",
+    "EarlyStopping",
+    "ReduceLROnPlateau",
+    "train_convae",
+    "load_vae",
+    "encode",
+    "precompute_latents",
+    "train_mdn_rnn",
+    "Agent",
+    "Dream",
+    "DreamEnv",
+    "WorldModel",
+    "load_pretrained",
+    "load_trained",
+    "save_pretrained",
+    "evaluate",
+    "LocalEvaluator",
+    "Search",
+    "train_controller",
+    "test_trained_model",
+]
