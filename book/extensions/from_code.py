@@ -31,7 +31,7 @@ def api() -> Iterator[str]:
             thing = getattr(wmlib, name)
             kind = "class" if inspect.isclass(thing) else "function"
             # A configuration has its fields on a page of its own.
-            arguments = "(**fields)" if dataclasses.is_dataclass(thing) else ""
+            arguments = "(**fields)" if room == config.__name__ else ""
             yield f"```{{eval-rst}}\n.. auto{kind}:: wmlib.{name}{arguments}"
             yield "   :members:\n```\n" if kind == "class" else "```\n"
 
