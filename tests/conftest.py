@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from wmlib.collect import generate_rollouts
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -11,6 +13,14 @@ ROOT = Path(__file__).resolve().parent.parent
 def root() -> Path:
     """The repository."""
     return ROOT
+
+
+@pytest.fixture(scope="session")
+def counted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of ten episodes of the counting environment, 8 to 14 steps long. Do not write."""
+    folder = tmp_path_factory.mktemp("counted")
+    generate_rollouts(folder, "counting_env:Counting-v0", 10, 50, num_workers=1, display=False)
+    return folder
 
 
 @pytest.fixture(scope="session")
