@@ -69,7 +69,7 @@ def _add_knob(group: Any, stage: str, knob: dataclasses.Field[Any]) -> None:
     group.add_argument(f"--{stage}_{knob.name}", default=None, **options)
 
 
-def _settings(args: argparse.Namespace, preset: dict[str, Any]) -> dict[str, dict[str, Any]]:
+def _settings(args: argparse.Namespace, preset: dict[str, Any]) -> dict[str, Any]:
     """The preset's fields of each stage, overruled by the flags given."""
     settings = {}
     for stage, config in STAGES.items():

@@ -44,7 +44,7 @@ class Agent:
         vae: nn.Module,
         cell: nn.Module,
         controller: nn.Module,
-        space: gym.Space,
+        space: gym.Space[Any],
         device: str = "cuda",
         sample_z: bool = False,
         amp: bool = True,
@@ -66,10 +66,10 @@ class Agent:
             "M's actions and the action space": (getattr(self.cell, "actions", actions), actions),
         }
         if hasattr(self.vae, "latent_size") and hasattr(self.cell, "hiddens"):
-            latents = int(self.vae.latent_size)  # type: ignore[arg-type]
-            seen = latents + (int(self.cell.hiddens) if self.sees_h else 0)  # type: ignore[arg-type]
+            latents: Any = self.vae.latent_size
+            seen = latents + (self.cell.hiddens if self.sees_h else 0)
             pairs["C's inputs and [z, h]"] = (controller.fc.in_features, seen)
-            pairs["M's latents and V's"] = (int(self.cell.latents), latents)  # type: ignore[arg-type]
+            pairs["M's latents and V's"] = (self.cell.latents, latents)
         for what, (found, wanted) in pairs.items():
             if found != wanted:
                 raise ValueError(f"{what} differ: {found} and {wanted}; train them together")
@@ -80,11 +80,9 @@ class Agent:
         Args:
             parameters: Flat parameters (N, P), a row per episode; None for C itself.
         """
+        self.parameters = None
         if parameters is not None:
-            flat = torch.as_tensor(parameters, dtype=torch.float32, device=self.device)
-            self.parameters: Tensor | None = flat
-        else:
-            self.parameters = None
+            self.parameters = torch.as_tensor(parameters, dtype=torch.float32, device=self.device)
 
     def start(self, seeds: Sequence[int]) -> None:
         """Begin ``len(seeds)`` episodes: (h, c) is reset, each seed begins a stream of noise."""
@@ -112,7 +110,7 @@ class Agent:
             for part, new in zip(self.hidden, moved, strict=True):
                 part[index] = new
         self.t += 1
-        return action.cpu().numpy()  # type: ignore[no-any-return]
+        return action.cpu().numpy()
 
     def __call__(self, frame: np.ndarray) -> Any:
         """The environment's action for one frame (64, 64, 3) of a single episode."""
@@ -123,8 +121,9 @@ class Agent:
         """z (n, L): the mean of q(z | x), or a sample of it."""
         x = frames_to_tensor(torch.from_numpy(frames).to(self.device))
         with autocast(self.device, self.amp):
-            mu, logsigma = self.vae.encoder(x)  # type: ignore[operator, union-attr]
-        self.mu = self.z = mu.float()
+            mu, logsigma = self.vae.encoder(x)
+        self.mu: Tensor = mu.float()
+        self.z: Tensor = self.mu
         if self.sample_z:
             if self.t % CHUNK == 0:
                 shape = (CHUNK, self.mu.shape[-1])

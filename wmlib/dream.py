@@ -109,7 +109,7 @@ class Dream:
     @torch.inference_mode()
     def frames(self) -> np.ndarray:
         """What the dreams look like: (N, 64, 64, 3) uint8, by V's decoder."""
-        return tensor_to_frames(self.vae.decoder(self.z))  # type: ignore[operator, union-attr]
+        return tensor_to_frames(self.vae.decoder(self.z))  # type: ignore[operator]
 
 
 class DreamEnv(gym.Env[np.ndarray, Any]):
@@ -129,7 +129,7 @@ class DreamEnv(gym.Env[np.ndarray, Any]):
         vae: nn.Module,
         cell: MDRNNCell,
         rollouts: list[Rollout],
-        space: gym.Space,
+        space: gym.Space[Any],
         temperature: float = 1.0,
         burn_in: int = 30,
         device: str = "cuda",
@@ -169,6 +169,7 @@ class DreamEnv(gym.Env[np.ndarray, Any]):
         info = {"end_probability": float(end[0])}
         return z[0].cpu().numpy(), float(reward[0]), terminated, truncated, info
 
-    def render(self) -> np.ndarray:  # type: ignore[override]
+    def render(self) -> np.ndarray:
         """The frame (64, 64, 3) that V sees in z."""
-        return self.dream.frames()[0]  # type: ignore[no-any-return]
+        frame: np.ndarray = self.dream.frames()[0]
+        return frame

@@ -107,7 +107,9 @@ class LocalEvaluator:
     ) -> None:
         self.agent, self.time_limit = agent, time_limit
         self.patience, self.step_cost = patience, step_cost
-        self._make = lambda n: make_vector_env(env_name, n, backend, max_workers, env_kwargs)
+        self._make: Callable[[int], VectorImageEnv] = lambda rows: make_vector_env(
+            env_name, rows, backend, max_workers, env_kwargs
+        )
         self.envs: VectorImageEnv | None = None
 
     def __call__(self, population: np.ndarray, seeds: Sequence[int], final: bool = False) -> Scores:

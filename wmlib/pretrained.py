@@ -63,7 +63,7 @@ class WorldModel:
         """The environment that it was trained for."""
         return str(self.info.get("env_name", "CarRacing-v3"))
 
-    def space(self) -> gym.Space:
+    def space(self) -> gym.Space[Any]:
         """The action space of that environment."""
         env = make_env(self.env_name, **self.info.get("env_kwargs", {}))
         env.close()

@@ -2,33 +2,20 @@
 
 from __future__ import annotations
 
-import math
-import time
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
-
 import torch
 from torch import Tensor, nn
-from torch.utils.tensorboard import SummaryWriter
-from tqdm.auto import tqdm
 
-from wmlib.batches import FrameBatches, LatentBatches, WindowBatches, epoch_seed
-from wmlib.checkpoints import load_checkpoint, load_weights, save_checkpoint, write_json
+from wmlib.batches import FrameBatches, LatentBatches, WindowBatches
 from wmlib.config import WMMDNRNNConfig, WMVAEConfig
 from wmlib.datasets import ObservationDataset, SequenceDataset, Transform
 from wmlib.devices import autocast, choose_device, compiled
 from wmlib.latents import latent_sets, load_vae, precompute_latents
+from wmlib.loop import Batches, History, OnSample, fit
 from wmlib.mdrnn import MDRNN, get_loss
 from wmlib.pixels import frames_to_tensor
-from wmlib.schedules import EarlyStopping, ReduceLROnPlateau
 from wmlib.vae import ConvVAE, conv_vae_loss_fn
 
 __all__ = ["train_convae", "train_mdn_rnn"]
-
-History = list[dict[str, float]]
-Batches = FrameBatches | LatentBatches | WindowBatches
-OnSample = Callable[[nn.Module, int], None]
 
 
 def train_convae(
@@ -56,7 +43,8 @@ def train_convae(
     """
     torch.manual_seed(config.seed)
     device = choose_device(config.device)
-    vae = (vae or ConvVAE(3, config.latent_size)).to(device, memory_format=torch.channels_last)
+    vae = vae or ConvVAE(3, config.latent_size)
+    vae = vae.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     model = compiled(vae, device, config.compile)
     size, batch, held_out = config.epoch_size, config.train_batch_size, config.num_test_files
     train, test = (
@@ -77,7 +65,7 @@ def train_convae(
         return {"loss": total / len(x), "mse": mse.detach() / len(x)}
 
     optimizer = torch.optim.Adam(vae.parameters(), lr=config.learning_rate, fused=True)
-    return _fit("vae", vae, optimizer, config, loss, train, test, on_sample, display)
+    return fit("vae", vae, optimizer, config, loss, train, test, on_sample, display)
 
 
 def train_mdn_rnn(
@@ -97,7 +85,7 @@ def train_mdn_rnn(
         vae: V, if it is not the ``best.tar`` of ``vae_config.logdir``.
         mdrnn: A model of the reader's own, or one to start from; see ``MDRNN`` for its contract.
         precompute: Encode all frames once, rather than each batch again.
-        on_sample: Called with the model and the epoch whenever M got better.
+        on_sample: Called with the model and the epoch every few epochs.
         display: Show progress.
 
     Returns:
@@ -136,7 +124,7 @@ def train_mdn_rnn(
         if adam
         else torch.optim.RMSprop(mdrnn.parameters(), lr=config.learning_rate, alpha=0.9)
     )
-    return _fit("mdrnn", mdrnn, optimizer, config, loss, train, test, on_sample, display)
+    return fit("mdrnn", mdrnn, optimizer, config, loss, train, test, on_sample, display)
 
 
 def _windows(
@@ -168,116 +156,6 @@ def _windows(
 def _to_latent(vae: nn.Module, frames: Tensor, device: torch.device, amp: bool) -> Tensor:
     """z (B, T, L), sampled, of frames (B, T, 3, 64, 64)."""
     with autocast(device, amp):
-        mu, logsigma = vae.encoder(frames.flatten(0, 1))  # type: ignore[operator, union-attr]
-    z = mu.float() + logsigma.float().exp() * torch.randn_like(mu.float())
+        mu, logsigma = vae.encoder(frames.flatten(0, 1))  # type: ignore[operator]
+    z: Tensor = mu.float() + logsigma.float().exp() * torch.randn_like(mu.float())
     return z.view(*frames.shape[:2], -1)
-
-
-def _fit(
-    stage: str,
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    config: WMVAEConfig | WMMDNRNNConfig,
-    loss: Callable[[Any], dict[str, Tensor]],
-    train: Batches,
-    test: Batches,
-    on_sample: OnSample | None,
-    display: bool,
-) -> History:
-    """The loop of both stages: train, validate, slow down, save, and stop early."""
-    folder = Path(config.logdir) / stage
-    early = EarlyStopping("min", config.early_stopping_patience)
-    plateau = ReduceLROnPlateau(
-        optimizer, "min", config.scheduler_patience, factor=config.scheduler_factor
-    )
-    history: History = []
-    if not config.noreload and (folder / "checkpoint.tar").exists():
-        state = load_checkpoint(folder / "checkpoint.tar", next(model.parameters()).device)
-        load_weights(model, state["state_dict"], str(folder / "checkpoint.tar"))
-        optimizer.load_state_dict(state["optimizer"])
-        plateau.load_state_dict(state["scheduler"])
-        early.load_state_dict(state["early_stopping"])
-        history = state["history"]
-    clip = getattr(config, "grad_clip", 0.0)
-
-    def step(values: dict[str, Tensor]) -> None:
-        optimizer.zero_grad(set_to_none=True)
-        values["loss"].backward()
-        if clip:
-            nn.utils.clip_grad_norm_(model.parameters(), clip)
-        optimizer.step()
-
-    with SummaryWriter(folder / "tensorboard") as board:
-        for epoch in range(len(history), config.num_epochs):
-            if early.stop:
-                break
-            began = time.perf_counter()
-            if config.schedule == "cosine":
-                for group in optimizer.param_groups:
-                    progress = epoch / config.num_epochs
-                    group["lr"] = config.learning_rate * 0.5 * (1 + math.cos(math.pi * progress))
-            # All randomness of an epoch follows from its number: a resumed run is the same run.
-            torch.manual_seed(epoch_seed(config.seed, epoch))
-            rate = optimizer.param_groups[0]["lr"]
-            model.train()
-            row = _mean(train, epoch, loss, step, f"{stage} {epoch + 1}", display)
-            model.eval()
-            with torch.no_grad():
-                held_out = _mean(test, epoch, loss, None, f"{stage} test", display)
-            row |= {f"test_{key}": value for key, value in held_out.items()}
-            if not all(map(math.isfinite, row.values())):
-                raise FloatingPointError(
-                    f"the loss of {stage} is no longer a number in epoch {epoch + 1} ({row}); the "
-                    f"checkpoint before it is kept in {folder}: lower the learning rate, run again"
-                )
-            watched = row.get("test_loss", row["loss"])
-            if config.schedule == "plateau":
-                plateau.step(watched)
-            early.step(watched)
-            row |= {"epoch": epoch + 1, "lr": rate, "seconds": time.perf_counter() - began}
-            history.append(row)
-            for key, value in row.items():
-                board.add_scalar(f"{stage}/{key}", value, epoch + 1)
-            weights = {"epoch": epoch + 1, "loss": watched, "state_dict": model.state_dict()}
-            if early.num_bad_epochs == 0:
-                save_checkpoint(folder / "best.tar", weights)
-            save_checkpoint(
-                folder / "checkpoint.tar",
-                weights
-                | {
-                    "optimizer": optimizer.state_dict(),
-                    "scheduler": plateau.state_dict(),
-                    "early_stopping": early.state_dict(),
-                    "history": history,
-                },
-            )
-            last = epoch + 1 == config.num_epochs or early.stop
-            write_json(folder / "history.json", {"finished": last, "epochs": history})
-            due = (epoch + 1) % getattr(config, "sample_interval", 5) == 0
-            if on_sample and not config.nosamples and (due or last):
-                on_sample(model, epoch + 1)
-    return history
-
-
-def _mean(
-    batches: Batches,
-    epoch: int,
-    loss: Callable[[Any], dict[str, Tensor]],
-    step: Callable[[dict[str, Tensor]], None] | None,
-    title: str,
-    display: bool,
-) -> dict[str, float]:
-    """Run ``loss`` (and ``step``) over the batches; the mean of each value, {} without batches."""
-    sums: dict[str, Tensor] = {}
-    count = 0
-    bar = tqdm(total=len(batches), desc=title, unit="batch", disable=not display, leave=False)
-    for batch in batches(epoch):
-        bar.update()
-        values = loss(batch)
-        if step is not None:
-            step(values)
-        count += 1
-        for key, value in values.items():
-            sums[key] = sums.get(key, torch.zeros_like(value)) + value.detach()
-    bar.close()
-    return {key: float(value) / count for key, value in sums.items()}
