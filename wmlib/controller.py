@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -32,7 +33,8 @@ class Controller(nn.Module):
 
     def forward(self, z: Tensor, h: Tensor | None = None) -> Tensor:
         """Outputs (B, A) from ``z`` (B, L) and ``h`` (B, H), or from ``[z, h]`` already joined."""
-        return self.fc(z if h is None else torch.cat([z, h], dim=-1))
+        outputs: Tensor = self.fc(z if h is None else torch.cat([z, h], dim=-1))
+        return outputs
 
 
 def flatten_parameters(parameters: Iterable[Tensor]) -> np.ndarray:
@@ -79,7 +81,11 @@ def act_batch(controller: nn.Module, flat: Tensor, state: Tensor) -> Tensor:
         key: part.view(-1, *parameter.shape)
         for (key, parameter), part in zip(named.items(), parts, strict=True)
     }
-    one = lambda parameters, x: torch.func.functional_call(controller, parameters, (x,))  # noqa: E731
+
+    def one(parameters: dict[str, Tensor], x: Tensor) -> Tensor:
+        output: Tensor = torch.func.functional_call(controller, parameters, (x,))
+        return output
+
     return torch.func.vmap(one)(stacked, state)
 
 
@@ -99,10 +105,13 @@ class ActionMap:
 
     Attributes:
         size: Number A of C's outputs, and the length of the action M is told.
+        is_car: Whether this is CarRacing's box.
+        is_bounded: Whether this is a box with all its sides bounded.
     """
 
-    def __init__(self, space: gym.Space) -> None:
+    def __init__(self, space: gym.Space[Any]) -> None:
         self.space = space
+        self.is_car = self.is_bounded = False
         if isinstance(space, gym.spaces.Discrete):
             self.size = int(space.n)
         elif isinstance(space, gym.spaces.Box):
@@ -132,15 +141,18 @@ class ActionMap:
     def to_env(self, told: np.ndarray) -> np.ndarray:
         """Told actions (B, A) float32 as the environment takes them: (B, *shape) or (B,) int64."""
         if isinstance(self.space, gym.spaces.Discrete):
-            return np.asarray(told).argmax(-1) + int(self.space.start)
+            index: np.ndarray = np.asarray(told).argmax(-1) + int(self.space.start)
+            return index
         assert isinstance(self.space, gym.spaces.Box)
-        return np.asarray(told, dtype=self.space.dtype).reshape(-1, *self.space.shape)
+        values: np.ndarray = np.asarray(told, dtype=self.space.dtype)
+        return values.reshape(-1, *self.space.shape)
 
     def from_env(self, actions: np.ndarray) -> np.ndarray:
         """What the environment takes, (B, …), as told actions (B, A) float32."""
         if isinstance(self.space, gym.spaces.Discrete):
-            index = np.asarray(actions).reshape(-1) - int(self.space.start)
+            index = np.asarray(actions, dtype=np.int64).reshape(-1) - int(self.space.start)
             return np.eye(self.size, dtype=np.float32)[index]
         assert isinstance(self.space, gym.spaces.Box)
-        clipped = np.clip(actions, self.space.low, self.space.high)  # as the environment would
-        return clipped.reshape(-1, self.size).astype(np.float32)
+        values = np.asarray(actions, dtype=np.float32)
+        clipped = values.clip(self.space.low, self.space.high)  # as the environment would
+        return clipped.reshape(-1, self.size)

@@ -34,7 +34,8 @@ def has_bf16(device: torch.device) -> bool:
     """Whether products of bfloat16 are faster here than those of float32."""
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # from torch 2.12 on
+    probe = getattr(torch.cpu, "get_capabilities", dict)  # from torch 2.12 on
+    capabilities: dict[str, Any] = probe()
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 
 

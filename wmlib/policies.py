@@ -46,13 +46,15 @@ def _brownian(rng: np.random.Generator, actions: ActionMap, steps: int) -> np.nd
     memory, noise = 0.92, rng.standard_normal((steps, actions.size))
     for t in range(1, steps):  # first-order autoregression of unit variance
         noise[t] = memory * noise[t - 1] + np.sqrt(1 - memory**2) * noise[t]
-    return actions(torch.as_tensor(centre + spread * noise)).numpy()
+    told: np.ndarray = actions(torch.as_tensor(centre + spread * noise)).numpy()
+    return told
 
 
 def _held(rng: np.random.Generator, actions: ActionMap, steps: int) -> np.ndarray:
     """Uniform actions (T, A), each held for 10 steps on average."""
     change = rng.random(steps) < 0.1
-    return _random(rng, actions, int(change.sum()) + 1)[change.cumsum()]
+    held: np.ndarray = _random(rng, actions, int(change.sum()) + 1)[change.cumsum()]
+    return held
 
 
 POLICIES: dict[str, Callable[[np.random.Generator, ActionMap, int], np.ndarray]] = {
@@ -70,11 +72,13 @@ class _Planned:
 
     def start(self, seeds: Sequence[int]) -> None:
         plans = [self.plan(np.random.default_rng(s), self.actions, self.steps) for s in seeds]
-        self.plans, self.t = np.stack(plans).astype(np.float32), 0  # (N, T, A)
+        self.plans: np.ndarray = np.stack(plans).astype(np.float32)  # (N, T, A)
+        self.t = 0
 
     def act(self, frames: np.ndarray, rows: np.ndarray) -> np.ndarray:
         self.t += 1
-        return self.plans[rows, self.t - 1]
+        actions: np.ndarray = self.plans[rows, self.t - 1]
+        return actions
 
 
 class _Called:
@@ -106,7 +110,7 @@ def make_policy(
     if isinstance(policy, str) and policy in POLICIES:
         return _Planned(policy, ActionMap(space), steps)
     if hasattr(policy, "start") and hasattr(policy, "act"):
-        return policy  # type: ignore[return-value]
+        return policy
     if callable(policy):
         return _Called(policy, ActionMap(space))
     raise ValueError(f"policy must be one of {sorted(POLICIES)} or a function, found {policy!r}")
@@ -126,7 +130,7 @@ class NoisyPolicy:
 
     def __init__(self, driver: Policy, space: Any, most: float = 0.3) -> None:
         self.driver, self.actions, self.most = driver, ActionMap(space), most
-        if not getattr(self.actions, "is_bounded", False):
+        if not self.actions.is_bounded:
             raise ValueError(f"NoisyPolicy wants a bounded Box, found {space}")
 
     def start(self, seeds: Sequence[int]) -> None:
@@ -144,4 +148,5 @@ class NoisyPolicy:
         self.shake[rows] = memory * self.shake[rows] + np.sqrt(1 - memory**2) * fresh
         shaken = self.driver.act(frames, rows) + self.spread[rows] * self.shake[rows]
         low, high = self.actions.low.numpy(), self.actions.high.numpy()
-        return np.clip(shaken, low, high).astype(np.float32)
+        clipped: np.ndarray = np.clip(shaken, low, high).astype(np.float32)
+        return clipped
