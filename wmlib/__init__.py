@@ -28,7 +28,8 @@ from wmlib.agent import Agent
 from wmlib.dream import Dream, DreamEnv
 from wmlib.pretrained import WorldModel, load_pretrained, load_trained, save_pretrained
 from wmlib.evaluation import LocalEvaluator, evaluate
-from wmlib.evolution import Search, train_controller
+from wmlib.search import Search, hidden_states, principal_basis
+from wmlib.evolution import train_controller
 from wmlib.pipeline import test_trained_model
 
 __version__ = "0.1.0"
@@ -88,6 +89,8 @@ __all__ = [
     "evaluate",
     "LocalEvaluator",
     "Search",
+    "hidden_states",
+    "principal_basis",
     "train_controller",
     "test_trained_model",
 ]

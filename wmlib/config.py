@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from typing import Any, Self, TypeVar, dataclass_transform
 
 __all__ = ["WMControllerConfig", "WMMDNRNNConfig", "WMVAEConfig"]
 
 FRAME_SIZE = (64, 64)
+DEVICE = r"cpu|cuda(:\d+)?"
 T = TypeVar("T")
 
 
@@ -18,12 +20,13 @@ def knob(
     low: float = -math.inf,
     high: float = math.inf,
     choices: tuple[str, ...] = (),
+    pattern: str = "",
 ) -> Any:
     """A field that carries its own description and limits (both ends allowed).
 
     The command line's help and the book's configuration reference are made from these.
     """
-    metadata = {"about": about, "low": low, "high": high, "choices": choices}
+    metadata = {"about": about, "low": low, "high": high, "choices": choices, "pattern": pattern}
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -76,10 +79,13 @@ class _Config:
         return cls(**values)
 
 
+KINDS = {"int": (int,), "float": (int, float), "bool": (bool,), "str": (str,)}
+
+
 def _check(owner: str, field: dataclasses.Field[Any], value: Any) -> None:
     """Raise ValueError if ``value`` is of the wrong type or outside the field's limits."""
     name, limits = f"{owner}.{field.name}", field.metadata
-    kind = {"int": int, "float": (int, float), "bool": bool, "str": str}[str(field.type)]
+    kind = KINDS[str(field.type)]
     if not isinstance(value, kind) or (field.type != "bool" and isinstance(value, bool)):
         raise ValueError(f"{name} must be of type {field.type}, found {value!r}")
     if isinstance(value, str):
@@ -87,6 +93,8 @@ def _check(owner: str, field: dataclasses.Field[Any], value: Any) -> None:
             raise ValueError(f"{name} must not be empty")
         if limits["choices"] and value not in limits["choices"]:
             raise ValueError(f"{name} must be one of {limits['choices']}, found {value!r}")
+        if limits["pattern"] and not re.fullmatch(limits["pattern"], value):
+            raise ValueError(f"{name} must be {limits['about']}, found {value!r}")
     elif not (math.isfinite(value) and limits["low"] <= value <= limits["high"]):
         raise ValueError(f"{name} must lie in [{limits['low']}, {limits['high']}], found {value!r}")
 
@@ -101,7 +109,7 @@ class WMVAEConfig(_Config):
     height: int = knob(about="height of a frame in pixels; the ConvVAE is built for 64", low=1)
     width: int = knob(about="width of a frame in pixels; the ConvVAE is built for 64", low=1)
     latent_size: int = knob(32, "length of z", low=1)
-    device: str = knob("cuda", "cuda (the CPU where there is none), cuda:N or cpu")
+    device: str = knob("cuda", "cuda (the CPU where there is none), cuda:N or cpu", pattern=DEVICE)
     train_batch_size: int = knob(32, "frames per batch", low=1)
     num_epochs: int = knob(10, "training epochs", low=1)
     data_dir: str = knob("./data", "folder of the rollouts (.npz)")
@@ -140,7 +148,7 @@ class WMMDNRNNConfig(_Config):
     action_size: int = knob(3, "length of the action M is told", low=1)
     hidden_size: int = knob(256, "LSTM units", low=1)
     gmm_components: int = knob(5, "Gaussians in the mixture", low=1)
-    device: str = knob("cuda", "cuda (the CPU where there is none), cuda:N or cpu")
+    device: str = knob("cuda", "cuda (the CPU where there is none), cuda:N or cpu", pattern=DEVICE)
     batch_size: int = knob(16, "windows per batch", low=1)
     seq_len: int = knob(32, "steps per window", low=1)
     num_epochs: int = knob(30, "training epochs", low=1)
@@ -176,6 +184,10 @@ class WMControllerConfig(_Config):
     env_name: str = knob("CarRacing-v3", "Gymnasium id, or module:Id")
     logdir: str = knob("results", "folder for checkpoints and logs")
     n_samples: int = knob(4, "episodes per candidate; all candidates get the same ones", low=1)
+    late_samples: int = knob(
+        0, "episodes per candidate from late_generation on (0: as before)", low=0
+    )
+    late_generation: int = knob(0, "generation from which late_samples counts", low=0)
     pop_size: int = knob(10, "candidates per generation", low=2)
     target_return: float = knob(950.0, "stop when the CMA mean reaches this")
     max_workers: int = knob(32, "largest number of environment processes", low=1)
@@ -183,6 +195,7 @@ class WMControllerConfig(_Config):
     time_limit: int = knob(1000, "longest episode in steps", low=1)
     num_generations: int = knob(100, "generations in all", low=1)
     sigma0: float = knob(0.1, "CMA-ES's first step size", low=TINY)
+    components: int = knob(0, "principal components of h that are searched (0: all of h)", low=0)
     diagonal: bool = knob(True, "a diagonal covariance matrix: faster in 867 dimensions")
     patience: int = knob(0, "training steps without reward that end an episode (0: never)", low=0)
     step_cost: float = knob(0.1, "charge for each step that such an episode did not drive", low=0)
@@ -193,7 +206,7 @@ class WMControllerConfig(_Config):
     backend: str = knob("auto", "vector environments", choices=("auto", "gymnasium", "envpool"))
     evaluator: str = knob("local", "where fitness is measured", choices=("local", "ray", "dream"))
     noreload: bool = knob(False, "start anew even where a search was recorded")
-    device: str = knob("cuda", "cuda (the CPU where there is none), cuda:N or cpu")
+    device: str = knob("cuda", "cuda (the CPU where there is none), cuda:N or cpu", pattern=DEVICE)
     amp: bool = knob(True, "bf16 products where the hardware has them")
     seed: int = knob(0, "seed of the search and of its episodes", low=0)
     extra: dict[str, Any] = _extra()

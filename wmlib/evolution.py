@@ -9,7 +9,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import cma
 import numpy as np
 from tqdm.auto import tqdm
 
@@ -20,70 +19,14 @@ from wmlib.controller import flatten_parameters, load_parameters
 from wmlib.envs import episode_seed
 from wmlib.evaluation import Evaluator, LocalEvaluator
 from wmlib.pretrained import load_agent
+from wmlib.search import Search
 
-__all__ = ["Search", "train_controller"]
+__all__ = ["train_controller"]
 
 History = list[dict[str, float]]
-SEARCH_FIELDS = ("pop_size", "sigma0", "diagonal", "seed", "n_samples", "env_name")
-
-
-class Search:
-    """CMA-ES that maximises, and that resumes exactly without pickles.
-
-    All its randomness comes from the seed, so the recorded fitness values are its whole state:
-    a search replayed from them is where it was.
-
-    Args:
-        start: The first mean (n,).
-        sigma0: The first step size.
-        pop_size: Candidates per generation.
-        seed: Seed of the samples.
-        diagonal: Keep the covariance matrix diagonal.
-
-    Source: Hansen (2016), The CMA Evolution Strategy: A Tutorial.
-    """
-
-    def __init__(
-        self, start: np.ndarray, sigma0: float, pop_size: int, seed: int = 0, diagonal: bool = True
-    ) -> None:
-        rng = np.random.default_rng(seed)
-        self.fitness: list[list[float]] = []
-        self._asked: list[np.ndarray] | None = None
-        options = {
-            "popsize": pop_size,
-            "seed": math.nan,  # leaves numpy's global state alone; ours is below
-            "randn": lambda count, size: rng.standard_normal((count, size)),
-            "CMA_diagonal": diagonal,
-            "verbose": -9,
-            # Noisy returns must not end the search; whoever runs it says when.
-            "tolfun": 0, "tolfunhist": 0, "tolx": 0, "tolstagnation": 0, "tolflatfitness": 10**9,
-        }  # fmt: skip
-        self.strategy = cma.CMAEvolutionStrategy(start, sigma0, options)
-
-    def ask(self) -> np.ndarray:
-        """The next population (P, n); the same one until ``tell``."""
-        if self._asked is None:
-            self._asked = self.strategy.ask()
-        return np.array(self._asked)
-
-    def tell(self, fitness: np.ndarray) -> None:
-        """The population's fitness (P,), larger is better."""
-        self.ask()
-        assert self._asked is not None
-        # The one change of sign: CMA-ES minimises.
-        self.strategy.tell(self._asked, [-float(value) for value in fitness])
-        self.fitness.append([float(value) for value in fitness])
-        self._asked = None
-
-    @property
-    def mean(self) -> np.ndarray:
-        """The mean of the search distribution (n,): what is scored and kept."""
-        return np.array(self.strategy.mean)
-
-    @property
-    def sigma(self) -> float:
-        """The step size."""
-        return float(self.strategy.sigma)
+# What a recorded search must agree on to be replayed.
+SEARCH_FIELDS = ("pop_size", "sigma0", "components", "diagonal", "seed", "env_name")
+TRACKS = 1000  # room for each generation's tracks, however many it plays
 
 
 def train_controller(
@@ -91,6 +34,7 @@ def train_controller(
     agent: Agent | None = None,
     evaluator: Evaluator | None = None,
     start: np.ndarray | None = None,
+    basis: np.ndarray | None = None,
     on_generation: Callable[[dict[str, float]], None] | None = None,
 ) -> History:
     """Evolve C; ``<logdir>/ctrl`` gets checkpoints, the search's state and a row per generation.
@@ -103,6 +47,7 @@ def train_controller(
         agent: V and M, and C's architecture; from the logdir by default.
         evaluator: Where fitness comes from; this machine's environments by default.
         start: The first mean; zeros by default, which is a car that moves.
+        basis: Directions to search along; see ``principal_basis``. Kept beside the search's state.
         on_generation: Called with every new row.
 
     Returns:
@@ -116,7 +61,8 @@ def train_controller(
     agent = agent or load_agent(config)
     if start is None:
         start = np.zeros(len(flatten_parameters(agent.controller.parameters())))
-    search = Search(start, config.sigma0, config.pop_size, config.seed, config.diagonal)
+    basis = _kept(folder / "basis.npz", basis, config.noreload)
+    search = Search(start, config.sigma0, config.pop_size, config.seed, config.diagonal, basis)
     settings = {key: getattr(config, key) for key in SEARCH_FIELDS} | {"start": start.tolist()}
     state = _resume(folder / "search.json", settings, search, config.noreload)
     rows: History = state["rows"]
@@ -150,8 +96,9 @@ def _generation(
 ) -> dict[str, float]:
     """One generation: ask, play, tell; and score the mean when that is due."""
     began, done = time.perf_counter(), len(rows)
-    count = config.n_samples
-    seeds = [episode_seed("train", config.seed, done * count + i) for i in range(count)]
+    late = config.late_samples > 0 and done >= config.late_generation
+    count = config.late_samples if late else config.n_samples
+    seeds = [episode_seed("train", config.seed, TRACKS * done + i) for i in range(count)]
     scores = evaluator(search.ask(), seeds)
     fitness = scores.returns.mean(axis=1)
     if not np.isfinite(fitness).all():
@@ -174,6 +121,18 @@ def _generation(
         row["cma_mean"] = float(evaluator(search.mean[None], held_out, final=True).returns.mean())
     row["seconds"] = last["seconds"] + time.perf_counter() - began
     return row
+
+
+def _kept(path: Path, basis: np.ndarray | None, anew: bool) -> np.ndarray | None:
+    """The basis that the recorded search uses; a new search's own is written down first."""
+    if path.exists() and not anew:
+        with np.load(path, allow_pickle=False) as archive:
+            return np.array(archive["basis"], dtype=np.float64)
+    if basis is not None:
+        with atomic_path(path) as temporary:
+            np.savez_compressed(temporary, basis=basis.astype(np.float32))
+        return basis.astype(np.float32).astype(np.float64)  # as a resumed search will read it
+    return None
 
 
 def _resume(path: Path, settings: dict[str, Any], search: Search, anew: bool) -> dict[str, Any]:

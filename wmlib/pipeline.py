@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from wmlib.agent import Agent
-from wmlib.checkpoints import read_json, write_json
+from wmlib.checkpoints import atomic_path, load_checkpoint, read_json, write_json
 from wmlib.collect import generate_rollouts
 from wmlib.config import WMControllerConfig, WMMDNRNNConfig, WMVAEConfig
 from wmlib.controller import ActionMap
@@ -20,12 +20,13 @@ from wmlib.dream import Dream
 from wmlib.envs import make_env
 from wmlib.evaluation import evaluate
 from wmlib.evolution import train_controller
-from wmlib.latents import load_vae
-from wmlib.mdrnn import MDRNN
+from wmlib.latents import load_vae, precompute_latents
+from wmlib.mdrnn import MDRNN, mdrnn_from_state
 from wmlib.pixels import frames_to_tensor, tensor_to_frames
 from wmlib.policies import NoisyPolicy, Policy
-from wmlib.pretrained import load_trained
+from wmlib.pretrained import load_agent, load_trained
 from wmlib.rollouts import read_rollout, rollout_files
+from wmlib.search import hidden_states, principal_basis
 from wmlib.training import train_convae, train_mdn_rnn
 
 __all__ = ["Run", "test_trained_model"]
@@ -63,16 +64,16 @@ class Run:
         env = make_env(self.env_name, **self.env_kwargs)  # a wrong name fails before any work
         self.space = env.action_space
         env.close()
-        places = {"logdir": self.logdir, "seed": self.seed}
-        data = {"data_dir": self.data_dir}
+        places: dict[str, Any] = {"logdir": self.logdir, "seed": self.seed}
+        data: dict[str, Any] = {"data_dir": self.data_dir}
         self.vae_config = WMVAEConfig(64, 64, **(places | data | self.vae))
-        sizes = {
+        sizes: dict[str, Any] = {
             "latent_size": self.vae_config.latent_size,
             "action_size": ActionMap(self.space).size,
         }
         self.rnn_config = WMMDNRNNConfig(**(places | data | sizes | self.rnn))
         sizes["hidden_size"] = self.rnn_config.hidden_size
-        named = {"env_name": self.env_name, "env_kwargs": self.env_kwargs}
+        named: dict[str, Any] = {"env_name": self.env_name, "env_kwargs": self.env_kwargs}
         self.ctrl_config = WMControllerConfig(**(places | sizes | named | self.ctrl))
 
     def collect(self) -> None:
@@ -100,7 +101,21 @@ class Run:
 
     def train_ctrl(self) -> None:
         """Stage 3: C."""
-        train_controller(self.ctrl_config)
+        agent = load_agent(self.ctrl_config)
+        train_controller(self.ctrl_config, agent, basis=self._basis())
+
+    def _basis(self) -> np.ndarray | None:
+        """What C is searched on: everything, or z and the first principal components of h."""
+        config = self.ctrl_config
+        if not (config.components and config.use_h):
+            return None
+        if (Path(self.logdir) / "ctrl" / "basis.npz").exists():
+            return None  # the recorded search keeps its own
+        latents = precompute_latents(self.vae_config, self.rnn_config)
+        path = Path(self.logdir) / "mdrnn" / "best.tar"
+        state = load_checkpoint(path)["state_dict"]
+        hidden = hidden_states(mdrnn_from_state(state, config.latent_size, str(path)), latents)
+        return principal_basis(hidden, config.latent_size, config.action_size, config.components)
 
     def _finished(self, stage: str) -> bool:
         folder = Path(self.logdir) / stage
@@ -125,7 +140,8 @@ class Run:
         assert isinstance(mdrnn, MDRNN)
         rollout = read_rollout(rollout_files(self.data_dir)[-1])
         burn_in = min(30, len(rollout) // 2)
-        dream = Dream(load_vae(self.vae_config), mdrnn.to_cell(), [rollout], burn_in=burn_in)
+        vae, device = load_vae(self.vae_config), self.rnn_config.device
+        dream = Dream(vae, mdrnn.to_cell(), [rollout], burn_in=burn_in, device=device)
         dream.begin_at([(0, burn_in)] * 3)
         film = [np.hstack([rollout.observations[burn_in], *dream.frames()])]
         for step in range(burn_in, min(len(rollout) - 1, burn_in + 100)):
@@ -136,8 +152,9 @@ class Run:
 
     def _picture(self, name: str, picture: np.ndarray) -> None:
         path = Path(self.logdir) / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        iio.imwrite(path, picture, **({"loop": 0, "duration": 40} if path.suffix == ".gif" else {}))
+        options: dict[str, Any] = {"loop": 0, "duration": 40} if path.suffix == ".gif" else {}
+        with atomic_path(path) as temporary:
+            iio.imwrite(temporary, picture, **options)
 
 
 def test_trained_model(
