@@ -127,9 +127,11 @@ class Run:
     @torch.no_grad()
     def _grid(self, vae: nn.Module, epoch: int) -> None:
         """Held-out frames over their reconstructions, as a picture."""
-        rollout = read_rollout(rollout_files(self.data_dir)[-1])
-        steps = np.linspace(0, len(rollout) - 1, 8).astype(int)
-        frames = rollout.observations[steps]
+        rollouts = [read_rollout(file) for file in rollout_files(self.data_dir)[-8:]]
+        moments = np.linspace(0.05, 0.95, len(rollouts))  # early, middle and late in an episode
+        frames = np.stack(
+            [r.observations[int(m * len(r))] for r, m in zip(rollouts, moments, strict=True)]
+        )
         x = frames_to_tensor(frames).to(next(vae.parameters()).device)
         recon = tensor_to_frames(vae(x)[0])
         picture = np.concatenate([np.hstack(list(frames)), np.hstack(list(recon))])
