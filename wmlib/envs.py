@@ -80,7 +80,12 @@ def make_env(env_name: str, **kwargs: Any) -> gym.Env:
         ValueError: If Gymnasium does not know the name, or no longer.
     """
     try:
-        return gym.make(env_name, render_mode="rgb_array", **kwargs)
+        try:
+            return gym.make(env_name, render_mode="rgb_array", **kwargs)
+        except TypeError as error:
+            if "render_mode" not in str(error):
+                raise
+            return gym.make(env_name, **kwargs)  # it cannot render; its observations may be frames
     except (gym.error.Error, ModuleNotFoundError) as error:
         hint = "use CarRacing-v3" if "CarRacing" in env_name else "see gymnasium.pprint_registry()"
         raise ValueError(f"environment {env_name!r} cannot be made: {error}; {hint}") from error

@@ -49,7 +49,7 @@ def encode(
     for chunk in torch.from_numpy(np.ascontiguousarray(frames)).split(CHUNK):
         x = frames_to_tensor(chunk.to(device))
         with autocast(device, amp):
-            mu, logsigma = vae.encoder(x)  # type: ignore[operator, union-attr]
+            mu, logsigma = vae.encoder(x)  # type: ignore[operator]
         parts.append(torch.stack([mu, logsigma]).float().cpu())
     mu, logsigma = torch.cat(parts, dim=1)
     return mu, logsigma

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 import gymnasium as gym
 import numpy as np
-from gymnasium.vector import AutoresetMode
+from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 
-from wmlib.envs import GymImageEnv, make_env
+from wmlib.envs import make_image_env
 from wmlib.pixels import resize
 
 __all__ = ["VectorImageEnv", "choose_backend", "make_vector_env"]
@@ -22,7 +24,7 @@ ENVPOOL_TWINS = ("CarRacing-v3",)
 ENVPOOL_ROWS = 256  # episodes in one pool: about 4 MB each
 
 
-class _Idle(gym.Wrapper):
+class _Idle(gym.Wrapper[Any, Any, Any, Any]):
     """Rests after its episode's end: a vector environment steps all rows or none."""
 
     resting = False
@@ -40,6 +42,10 @@ class _Idle(gym.Wrapper):
         return self.last, float(reward), terminated, truncated, info
 
 
+def _make_row(env_name: str, kwargs: dict[str, Any]) -> _Idle:
+    return _Idle(make_image_env(env_name, **kwargs))
+
+
 class VectorImageEnv(Protocol):
     """Many episodes side by side, each row with its own seed.
 
@@ -50,7 +56,7 @@ class VectorImageEnv(Protocol):
     """
 
     rows: int
-    action_space: gym.Space
+    action_space: gym.Space[Any]
     backend: str
 
     def reset(self, seeds: Sequence[int]) -> np.ndarray:
@@ -60,7 +66,10 @@ class VectorImageEnv(Protocol):
     def step(
         self, rows: np.ndarray, actions: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Step some of the rows: frames, rewards, terminated, truncated, in the order given."""
+        """Step these rows: frames, rewards, terminated, truncated, in the order given.
+
+        The others must have ended, or been put to rest.
+        """
         ...
 
     def rest(self, rows: np.ndarray) -> None:
@@ -78,23 +87,20 @@ class _GymnasiumVector:
     backend = "gymnasium"
 
     def __init__(self, env_name: str, rows: int, kwargs: dict[str, Any]) -> None:
-        make_env(env_name, **kwargs).close()  # a wrong name fails here, in plain words
         self.rows, self.env_name = rows, env_name
-        self.envs = gym.make_vec(
-            env_name,
-            num_envs=rows,
-            vectorization_mode="sync" if rows == 1 else "async",
-            wrappers=[GymImageEnv, _Idle],
-            vector_kwargs={"autoreset_mode": AutoresetMode.DISABLED},
-            render_mode="rgb_array",
-            **kwargs,
+        make = [functools.partial(_make_row, env_name, kwargs)] * rows
+        self.envs: SyncVectorEnv | AsyncVectorEnv = (
+            SyncVectorEnv(make, autoreset_mode=AutoresetMode.DISABLED)
+            if rows == 1
+            else AsyncVectorEnv(make, autoreset_mode=AutoresetMode.DISABLED)
         )
         self.action_space = self.envs.single_action_space
 
     def reset(self, seeds: Sequence[int]) -> np.ndarray:
-        padded = [*seeds, *[int(seeds[0])] * (self.rows - len(seeds))]
+        padded = [*seeds, *[seeds[0]] * (self.rows - len(seeds))]
         with self._named_errors():
             frames, _ = self.envs.reset(seed=[int(seed) for seed in padded])
+        self.resting = np.zeros(self.rows, dtype=bool)
         self.rest(np.arange(len(seeds), self.rows))
         return np.asarray(frames[: len(seeds)])
 
@@ -105,30 +111,26 @@ class _GymnasiumVector:
         every[rows] = actions
         with self._named_errors():
             frames, rewards, terminated, truncated, _ = self.envs.step(every)
+        self.resting |= terminated | truncated
         return frames[rows], np.asarray(rewards)[rows], terminated[rows], truncated[rows]
 
     def rest(self, rows: np.ndarray) -> None:
-        resting = np.array(self.envs.get_attr("resting"), dtype=bool)
-        resting[rows] = True
-        self.envs.set_attr("resting", resting.tolist())
+        self.resting[rows] = True
+        with self._named_errors():
+            self.envs.set_attr("resting", self.resting.tolist())
 
     def close(self) -> None:
         self.envs.close()
 
-    def _named_errors(self) -> _WorkerErrors:
-        return _WorkerErrors(self.env_name)
-
-
-class _WorkerErrors:
-    """Says in one sentence that an environment process died."""
-
-    def __init__(self, env_name: str) -> None:
-        self.env_name = env_name
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, kind: type[BaseException] | None, error: Any, trace: Any) -> None:
-        if isinstance(error, EOFError | BrokenPipeError | ConnectionResetError):
+    @contextmanager
+    def _named_errors(self) -> Iterator[None]:
+        """Say in one sentence that an environment process died, and end the others."""
+        try:
+            yield
+        except (EOFError, BrokenPipeError, ConnectionResetError) as error:
+            for process in getattr(self.envs, "processes", ()):
+                process.terminate()
+            self.envs.closed = True  # to close it would be to wait for the dead
             raise RuntimeError(
                 f"a process of {self.env_name} died ({type(error).__name__}); finished episodes "
                 "are kept: run the same command again (fewer workers, if memory ran out)"
