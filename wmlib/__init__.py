@@ -7,7 +7,8 @@ stand in reading order.
 from wmlib.config import WMControllerConfig, WMMDNRNNConfig, WMVAEConfig
 from wmlib.pixels import frames_to_tensor, resize, tensor_to_frames
 from wmlib.vae import ConvVAE, ConvVAEDecoder, ConvVAEEncoder, conv_vae_loss_fn
-from wmlib.mdrnn import MDRNN, MDRNNCell, get_loss, gmm_loss, sample_gmm
+from wmlib.mixture import gmm_loss, sample_gmm
+from wmlib.mdrnn import MDRNN, MDRNNCell, get_loss
 from wmlib.controller import ActionMap, Controller, flatten_parameters, load_parameters
 from wmlib.rollouts import Rollout, read_rollout, rollout_files, save_rollout
 from wmlib.envs import GymImageEnv, episode_seed, make_env, make_image_env

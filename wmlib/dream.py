@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from wmlib.controller import ActionMap
 from wmlib.devices import choose_device
 from wmlib.latents import encode
-from wmlib.mdrnn import MDRNNCell, sample_gmm
+from wmlib.mdrnn import MDRNNCell
+from wmlib.mixture import sample_gmm
 from wmlib.pixels import tensor_to_frames
 from wmlib.rollouts import Rollout
 

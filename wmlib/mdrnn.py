@@ -2,87 +2,21 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from wmlib.checkpoints import load_weights
+from wmlib.mixture import gmm_loss
 
-__all__ = ["MDRNN", "MDRNNCell", "get_loss", "gmm_loss", "mdrnn_from_state", "sample_gmm"]
+__all__ = ["MDRNN", "MDRNNCell", "get_loss", "mdrnn_from_state"]
 
 # Log-sigmas outside this range are never needed for latents of unit scale, and exp of what an
 # untrained head may emit would reach 0 or infinity.
 LOGSIGMA_RANGE = (-7.0, 3.0)
 
-Mixture = tuple[Tensor, Tensor, Tensor]
 Prediction = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
 Hidden = tuple[Tensor, Tensor]
-
-
-def gmm_loss(
-    latent_next_obs: Tensor, mus: Tensor, sigmas: Tensor, logpi: Tensor, reduce: bool = True
-) -> Tensor:
-    """Negative log-likelihood of the next latent under a mixture of diagonal Gaussians.
-
-    ``-log sum_k pi_k prod_j N(z_j; mu_kj, sigma_kj)``, by log-sum-exp. One mixture for the whole
-    vector z, so it may be negative: it is a density, not a probability.
-
-    Args:
-        latent_next_obs: z to explain (*, L).
-        mus: Means (*, K, L).
-        sigmas: Standard deviations (*, K, L), positive.
-        logpi: Log mixture weights (*, K), normalised.
-        reduce: Mean over the batch dimensions; otherwise every one of them is kept.
-
-    Returns:
-        NLL in nats: a scalar, or (*).
-
-    Source: Bishop (1994), Mixture Density Networks; Ha & Schmidhuber (2018), section 2.2.
-    """
-    distance = (latent_next_obs.unsqueeze(-2) - mus) / sigmas  # (*, K, L)
-    constant = 0.5 * mus.shape[-1] * math.log(2 * math.pi)
-    log_normal = -(0.5 * distance.pow(2) + sigmas.log()).sum(-1) - constant  # (*, K)
-    nll = -torch.logsumexp(logpi + log_normal, dim=-1)  # (*)
-    return nll.mean() if reduce else nll
-
-
-def sample_gmm(
-    mus: Tensor,
-    sigmas: Tensor,
-    logpi: Tensor,
-    temperature: float = 1.0,
-    generator: torch.Generator | None = None,
-) -> Tensor:
-    """Draw the next z from the mixture at temperature τ.
-
-    The paper's temperature: mixture logits are divided by τ, standard deviations multiplied by
-    √τ. τ → 0 gives the likeliest component's mean, τ > 1 a world less certain than M believes.
-
-    Args:
-        mus: Means (*, K, L).
-        sigmas: Standard deviations (*, K, L).
-        logpi: Log mixture weights (*, K).
-        temperature: τ > 0.
-        generator: Source of randomness, for draws that repeat.
-
-    Returns:
-        z (*, L).
-
-    Raises:
-        ValueError: If τ is not positive.
-    """
-    if temperature <= 0:
-        raise ValueError(f"temperature must be positive, found {temperature}; try 0.1 to 1.3")
-    # Gumbel-max: argmax(logits + Gumbel noise) is a categorical draw, without a softmax.
-    uniform = torch.empty_like(logpi).uniform_(generator=generator).clamp_min(1e-20)
-    k = (logpi / temperature - (-uniform.log()).log()).argmax(-1)  # (*)
-    index = k[..., None, None].expand(*k.shape, 1, mus.shape[-1])  # (*, 1, L)
-    mu = mus.gather(-2, index).squeeze(-2)  # (*, L)
-    sigma = sigmas.gather(-2, index).squeeze(-2)
-    noise = torch.empty_like(mu).normal_(generator=generator)
-    return mu + sigma * math.sqrt(temperature) * noise
 
 
 class _MDRNNBase(nn.Module):

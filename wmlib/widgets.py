@@ -12,7 +12,7 @@ import torch
 import traitlets
 from safetensors.numpy import load
 
-from wmlib.mdrnn import gmm_loss
+from wmlib.mixture import gmm_loss
 from wmlib.pages import Numbers, PageWidget, asset, encode_png, esm
 from wmlib.pixels import tensor_to_frames
 from wmlib.vae import ConvVAE

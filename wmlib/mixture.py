@@ -1,0 +1,82 @@
+"""Several Gaussians: how likely is z, and a draw from them."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+__all__ = ["gmm_loss", "sample_gmm"]
+
+Noise = tuple[Tensor, Tensor]
+
+
+def gmm_loss(
+    latent_next_obs: Tensor, mus: Tensor, sigmas: Tensor, logpi: Tensor, reduce: bool = True
+) -> Tensor:
+    """Negative log-likelihood of the next latent under a mixture of diagonal Gaussians.
+
+    ``-log sum_k pi_k prod_j N(z_j; mu_kj, sigma_kj)``, by log-sum-exp. One mixture for the whole
+    vector z, so it may be negative: it is a density, not a probability.
+
+    Args:
+        latent_next_obs: z to explain (*, L).
+        mus: Means (*, K, L).
+        sigmas: Standard deviations (*, K, L), positive.
+        logpi: Log mixture weights (*, K), normalised.
+        reduce: Mean over the batch dimensions; otherwise every one of them is kept.
+
+    Returns:
+        NLL in nats: a scalar, or (*).
+
+    Source: Bishop (1994), Mixture Density Networks; Ha & Schmidhuber (2018), section 2.2.
+    """
+    distance = (latent_next_obs.unsqueeze(-2) - mus) / sigmas  # (*, K, L)
+    constant = 0.5 * mus.shape[-1] * math.log(2 * math.pi)
+    log_normal = -(0.5 * distance.pow(2) + sigmas.log()).sum(-1) - constant  # (*, K)
+    nll = -torch.logsumexp(logpi + log_normal, dim=-1)  # (*)
+    return nll.mean() if reduce else nll
+
+
+def sample_gmm(
+    mus: Tensor,
+    sigmas: Tensor,
+    logpi: Tensor,
+    temperature: float = 1.0,
+    generator: torch.Generator | None = None,
+    noise: Noise | None = None,
+) -> Tensor:
+    """Draw the next z from the mixture at temperature τ.
+
+    The paper's temperature: mixture logits are divided by τ, standard deviations multiplied by
+    √τ. τ → 0 gives the likeliest component's mean, τ > 1 a world less certain than M believes.
+
+    Args:
+        mus: Means (*, K, L).
+        sigmas: Standard deviations (*, K, L).
+        logpi: Log mixture weights (*, K).
+        temperature: τ > 0.
+        generator: Source of randomness, for draws that repeat.
+        noise: What is drawn otherwise, for rows with streams of their own: Exponential(1) (*, K)
+            and standard normal (*, L) variables.
+
+    Returns:
+        z (*, L).
+
+    Raises:
+        ValueError: If τ is not positive.
+    """
+    if temperature <= 0:
+        raise ValueError(f"temperature must be positive, found {temperature}; try 0.1 to 1.3")
+    if noise is None:
+        uniform = torch.empty_like(logpi).uniform_(generator=generator)
+        normal = torch.empty_like(mus[..., 0, :]).normal_(generator=generator)
+        noise = -uniform.clamp_min(1e-20).log(), normal
+    exponential, normal = noise
+    # Gumbel-max: argmax(logits + Gumbel noise) is a categorical draw, without a softmax.
+    k = (logpi / temperature - exponential.log()).argmax(-1)  # (*)
+    index = k[..., None, None].expand(*k.shape, 1, mus.shape[-1])  # (*, 1, L)
+    mu = mus.gather(-2, index).squeeze(-2)  # (*, L)
+    sigma = sigmas.gather(-2, index).squeeze(-2)
+    return mu + sigma * math.sqrt(temperature) * normal
