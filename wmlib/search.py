@@ -80,7 +80,7 @@ class Search:
 
     @property
     def mean(self) -> np.ndarray:
-        """The mean of the search distribution (n,): what is scored and kept."""
+        """The mean of the search distribution (n,), which is scored and kept."""
         return self._full(np.array(self.strategy.mean))
 
     @property
