@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import pickle
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -64,19 +63,16 @@ def load_checkpoint(
             f"{path} does not exist: run the stage that writes it first "
             f"(stage {path.parent.name!r}), or correct the logdir"
         )
-    return _trusted(path, lambda: torch.load(path, map_location=map_location, weights_only=True))
-
-
-def _trusted(path: Path, read: Callable[[], Any]) -> dict[str, Any]:
     try:
-        payload = read()
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, KeyError, ValueError) as error:
+        payload = torch.load(path, map_location=map_location, weights_only=True)
+    except Exception as error:  # foreign bytes raise almost anything, IndexError included
+        reason = str(error).partition("\n")[0]
         raise ValueError(
             f"{path} cannot be read as a checkpoint of plain tensors ({type(error).__name__}: "
-            f"{str(error).splitlines()[0]}); it is half-written or foreign: delete or replace it"
+            f"{reason}); it is half-written or foreign: delete or replace it"
         ) from error
     if not isinstance(payload, dict) or "state_dict" not in payload:
-        found = sorted(payload) if isinstance(payload, dict) else type(payload).__name__
+        found = sorted(map(str, payload)) if isinstance(payload, dict) else type(payload).__name__
         raise ValueError(f"{path} holds no 'state_dict', found {found}: not one of our checkpoints")
     return payload
 

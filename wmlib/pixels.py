@@ -17,9 +17,14 @@ cv2.setNumThreads(0)
 def resize(frames: np.ndarray, size: tuple[int, int] = (64, 64)) -> np.ndarray:
     """The one resizer: frames (…, H, W, C) uint8 to (…, *size, C) uint8.
 
-    Below a factor of two it is bilinear (on 96 → 64 within a level of the area mean, at a fifth
-    of its cost); beyond, the area mean, which does not alias.
+    Below a factor of two it is bilinear (on CarRacing's frames, 96 → 64, 0.3 levels from the area
+    mean on average, at a fifth of its cost); beyond, the area mean, which does not alias.
+
+    Raises:
+        ValueError: If the frames are not uint8.
     """
+    if frames.dtype != np.uint8:
+        raise ValueError(f"frames must be uint8, found {frames.dtype}; scale them to 0 … 255")
     height, width = frames.shape[-3:-1]
     if (height, width) == size:
         return frames

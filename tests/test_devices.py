@@ -1,0 +1,99 @@
+"""Which device, and which arithmetic."""
+
+import pytest
+import torch
+from torch import nn
+
+from wmlib.devices import autocast, choose_device, compiled, hardware, has_bf16
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    choose_device.cache_clear()
+    yield
+    choose_device.cache_clear()
+
+
+@pytest.mark.usefixtures("no_gpu")
+@pytest.mark.parametrize("name", ["cuda", "cuda:3"])
+def test_without_a_gpu_cuda_is_the_cpu_and_says_so_fault_21(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Fault 21: ``index % torch.cuda.device_count()`` divides by zero on a machine without one."""
+    assert choose_device(name) == CPU
+    assert choose_device(name) == CPU
+    assert (
+        capsys.readouterr().out == f"device '{name}': torch sees no GPU here, so the CPU is used\n"
+    )
+
+
+def test_the_cpu_is_the_cpu_in_silence(capsys: pytest.CaptureFixture[str]) -> None:
+    assert choose_device("cpu") == CPU
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("name", ["quantum", "cuda:x"])
+def test_an_unknown_device_is_named(name: str) -> None:
+    with pytest.raises(ValueError, match=f"device '{name}' is unknown; use cuda, cuda:N or cpu"):
+        choose_device(name)
+
+
+def test_amp_turned_off_computes_in_float32() -> None:
+    a = torch.randn(8, 8)
+    with autocast(CPU, amp=False):
+        assert (a @ a).dtype == torch.float32
+
+
+@pytest.mark.parametrize("units", [True, False])
+def test_amp_computes_in_bf16_where_the_units_are(
+    monkeypatch: pytest.MonkeyPatch, units: bool
+) -> None:
+    monkeypatch.setattr("wmlib.devices.has_bf16", lambda device: units)
+    a = torch.randn(8, 8)
+    with autocast(CPU, amp=True):
+        assert (a @ a).dtype == (torch.bfloat16 if units else torch.float32)
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        ({"avx512_bf16": True}, True),
+        ({"amx_bf16": True}, True),
+        ({"avx2": True}, False),
+        ({}, False),
+    ],
+)
+def test_bf16_is_told_by_the_cpus_own_flags(
+    monkeypatch: pytest.MonkeyPatch, flags: dict[str, bool], expected: bool
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: flags, raising=False)
+    assert has_bf16.__wrapped__(CPU) is expected
+
+
+def test_a_torch_that_cannot_tell_has_no_bf16(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
+    assert has_bf16.__wrapped__(CPU) is False
+
+
+def test_nothing_is_compiled_on_the_cpu_or_unasked() -> None:
+    model = nn.Linear(2, 2)
+    assert compiled(model, CPU, wanted=True) is model
+    assert compiled(model, torch.device("cuda"), wanted=False) is model
+
+
+def test_the_model_handed_in_keeps_plain_names_fault_7() -> None:
+    """Fault 7: torch.compile puts ``_orig_mod.`` before every key of a saved state dict."""
+    model = nn.Linear(2, 2)
+    fast = compiled(model, torch.device("cuda"), wanted=True)  # compiles at its first call only
+    assert set(fast.state_dict()) == {"_orig_mod.weight", "_orig_mod.bias"}
+    assert set(model.state_dict()) == {"weight", "bias"}
+    model.weight.data.fill_(3)
+    assert fast.state_dict()["_orig_mod.weight"].eq(3).all()  # one set of weights
+
+
+def test_hardware_is_one_line() -> None:
+    assert hardware()
+    assert "\n" not in hardware()
