@@ -62,7 +62,7 @@ class Search:
 
     def _full(self, y: np.ndarray) -> np.ndarray:
         """Parameters (…, n) at the searched coordinates (…, m)."""
-        return self.start + (y if self.basis is None else y @ self.basis.T)
+        return np.asarray(self.start + (y if self.basis is None else y @ self.basis.T))
 
     def ask(self) -> np.ndarray:
         """The next population (P, n); the same one until ``tell``."""
