@@ -203,6 +203,8 @@ class WMControllerConfig(_Config):
     eval_episodes: int = knob(16, "held-out episodes of such a score", low=1)
     sample_z: bool = knob(False, "act on a sample of z instead of its mean")
     use_h: bool = knob(True, "whether C sees h; without it C is the paper's V-only driver")
+    trained_m: bool = knob(True, "whether M is the trained one; the ablation draws it at random")
+    name: str = knob("ctrl", "folder of the search below logdir; one for each C of an ablation")
     backend: str = knob("auto", "vector environments", choices=("auto", "gymnasium", "envpool"))
     evaluator: str = knob("local", "where fitness is measured", choices=("local", "ray", "dream"))
     noreload: bool = knob(False, "start anew even where a search was recorded")

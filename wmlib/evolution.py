@@ -37,7 +37,7 @@ def train_controller(
     basis: np.ndarray | None = None,
     on_generation: Callable[[dict[str, float]], None] | None = None,
 ) -> History:
-    """Evolve C; ``<logdir>/ctrl`` gets checkpoints, the search's state and a row per generation.
+    """Evolve C; ``<logdir>/<name>`` gets checkpoints, the search's state and a row per generation.
 
     All candidates of a generation play the same fresh tracks. Every ``eval_interval`` generations
     the CMA mean is scored on held-out tracks; ``best.tar`` is the mean that scored best there.
@@ -57,7 +57,7 @@ def train_controller(
     Raises:
         ValueError: If the recorded search had other settings; names both.
     """
-    folder = Path(config.logdir) / "ctrl"
+    folder = Path(config.logdir) / config.name
     agent = agent or load_agent(config)
     if start is None:
         start = np.zeros(len(flatten_parameters(agent.controller.parameters())))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import imageio.v3 as iio
 import numpy as np
@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from wmlib.agent import Agent
-from wmlib.checkpoints import atomic_path, load_checkpoint, read_json, write_json
+from wmlib.checkpoints import atomic_path, read_json, write_json
 from wmlib.collect import generate_rollouts
 from wmlib.config import WMControllerConfig, WMMDNRNNConfig, WMVAEConfig
 from wmlib.controller import ActionMap
@@ -21,7 +21,7 @@ from wmlib.envs import make_env
 from wmlib.evaluation import evaluate
 from wmlib.evolution import train_controller
 from wmlib.latents import load_vae, precompute_latents
-from wmlib.mdrnn import MDRNN, mdrnn_from_state
+from wmlib.mdrnn import MDRNN, MDRNNCell
 from wmlib.pixels import frames_to_tensor, tensor_to_frames
 from wmlib.policies import NoisyPolicy, Policy
 from wmlib.pretrained import load_agent, load_trained
@@ -102,19 +102,16 @@ class Run:
     def train_ctrl(self) -> None:
         """Stage 3: C."""
         agent = load_agent(self.ctrl_config)
-        train_controller(self.ctrl_config, agent, basis=self._basis())
+        train_controller(self.ctrl_config, agent, basis=self._basis(agent))
 
-    def _basis(self) -> np.ndarray | None:
+    def _basis(self, agent: Agent) -> np.ndarray | None:
         """What C is searched on: everything, or z and the first principal components of h."""
         config = self.ctrl_config
-        if not (config.components and config.use_h):
+        kept = Path(self.logdir) / config.name / "basis.npz"  # the recorded search's own
+        if not (config.components and config.use_h) or kept.exists():
             return None
-        if (Path(self.logdir) / "ctrl" / "basis.npz").exists():
-            return None  # the recorded search keeps its own
         latents = precompute_latents(self.vae_config, self.rnn_config)
-        path = Path(self.logdir) / "mdrnn" / "best.tar"
-        state = load_checkpoint(path)["state_dict"]
-        hidden = hidden_states(mdrnn_from_state(state, config.latent_size, str(path)), latents)
+        hidden = hidden_states(cast("MDRNNCell", agent.cell), latents)
         return principal_basis(hidden, config.latent_size, config.action_size, config.components)
 
     def _finished(self, stage: str) -> bool:

@@ -114,6 +114,9 @@ def load_agent(config: WMControllerConfig) -> Agent:
     states = {stage: load_checkpoint(path)["state_dict"] for stage, path in paths.items()}
     vae = vae_from_state(states["vae"], str(paths["vae"]))
     mdrnn = mdrnn_from_state(states["mdrnn"], vae.latent_size, str(paths["mdrnn"]))
+    if not config.trained_m:
+        torch.manual_seed(config.seed)
+        mdrnn = MDRNN(mdrnn.latents, mdrnn.actions, mdrnn.hiddens, mdrnn.gaussians)
     for model in (vae, mdrnn):
         model.half().float()
     controller = Controller(

@@ -10,7 +10,7 @@ import cma
 import numpy as np
 import torch
 
-from wmlib.mdrnn import MDRNN
+from wmlib.mdrnn import MDRNNCell
 
 __all__ = ["Search", "hidden_states", "principal_basis"]
 
@@ -90,13 +90,16 @@ class Search:
 
 
 @torch.inference_mode()
-def hidden_states(mdrnn: MDRNN, latents: dict[str, np.ndarray], steps: int = 100) -> np.ndarray:
-    """h (N, H) that M reaches on recorded episodes, without each episode's first ``steps // 2``.
+def hidden_states(cell: MDRNNCell, latents: dict[str, np.ndarray], steps: int = 100) -> np.ndarray:
+    """h (N, H) that M reaches on recorded episodes, the first half of each window left out.
 
     Args:
-        mdrnn: M.
+        cell: M, one step at a time.
         latents: The arrays of ``precompute_latents``.
-        steps: Length of the windows that M is run over.
+        steps: Length of the windows that M is run over, from h = 0.
+
+    Raises:
+        ValueError: If no episode is that long.
     """
     bounds = np.append(latents["episode_starts"], len(latents["latents"]))
     begins = [
@@ -107,15 +110,13 @@ def hidden_states(mdrnn: MDRNN, latents: dict[str, np.ndarray], steps: int = 100
     if not begins:
         raise ValueError(f"no recorded episode has {steps} steps, over which M could be run")
     index = np.array(begins)[:, None] + np.arange(steps)  # (W, steps)
-    device = mdrnn.gmm_linear.weight.device
-    kept = []
-    for window in np.array_split(index, max(1, len(index) // 64)):
-        z, a = (
-            torch.from_numpy(latents[key][window].swapaxes(0, 1)).to(device)
-            for key in ("latents", "actions")
-        )
-        h, _ = mdrnn.rnn(torch.cat([a, z], dim=-1))  # (steps, w, H)
-        kept.append(h[steps // 2 :].flatten(0, 1).cpu().numpy())
+    device = cell.gmm_linear.weight.device
+    z, a = (torch.from_numpy(latents[key]).to(device) for key in ("latents", "actions"))
+    hidden, kept = cell.get_init_hidden(len(index)), []
+    for t, now in enumerate(index.T):
+        hidden = cell.step(a[now], z[now], hidden)
+        if t >= steps // 2:
+            kept.append(hidden[0].cpu().numpy())
     return np.concatenate(kept)
 
 
