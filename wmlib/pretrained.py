@@ -73,9 +73,10 @@ class WorldModel:
         """An agent that drives with one of the controllers; further arguments are ``Agent``'s."""
         return Agent(self.vae, self.cell, self.controllers[controller], self.space(), **kwargs)
 
-    def rollouts(self) -> list[Rollout]:
-        """The sample episodes shipped beside the weights."""
-        return [read_rollout(path) for path in rollout_files(self.folder / "rollouts")]
+    def rollouts(self, player: str = "") -> list[Rollout]:
+        """The sample episodes shipped beside the weights; those of one player if it is named."""
+        folder = self.folder / "rollouts" / player
+        return [read_rollout(path) for path in rollout_files(folder)]
 
 
 def controller_from_state(state: dict[str, Tensor], origin: str) -> Controller:

@@ -1,0 +1,83 @@
+"""Shipping a run: what is loaded by name is what was trained, with episodes to look at."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from wmlib import MDRNN, Controller, ConvVAE, episode_seed, load_pretrained
+from wmlib.checkpoints import save_checkpoint, write_json
+from wmlib.ship import FRESH, RECORDS, ship
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of untrained models."""
+    torch.manual_seed(0)
+    logdir = tmp_path_factory.mktemp("run")
+    models = {"vae": ConvVAE(), "mdrnn": MDRNN(32, 3, 16, 2), "ctrl": Controller(32, 16, 3)}
+    for stage, model in models.items():
+        save_checkpoint(logdir / stage / "best.tar", {"state_dict": model.state_dict()})
+    for name in RECORDS:
+        write_json(logdir / name, {"rows": [name]})
+    return logdir
+
+
+@pytest.fixture(scope="module")
+def shipped(run: Path) -> Path:
+    folder = run / "shipped"
+    ship(run, folder, seq_len=5)
+    return folder
+
+
+def test_weights_come_back_as_they_were_trained(run: Path, shipped: Path) -> None:
+    world = load_pretrained(shipped)
+    trained = torch.load(run / "ctrl" / "best.tar", weights_only=True)["state_dict"]
+    assert torch.equal(world.controller.fc.weight, trained["fc.weight"])
+    assert world.mdrnn.hiddens == 16
+    assert world.env_name == "CarRacing-v3"
+
+
+def test_records_are_the_runs_own(run: Path, shipped: Path) -> None:
+    for name in RECORDS:
+        assert (shipped / name).read_bytes() == (run / name).read_bytes()
+
+
+def test_agent_and_random_play_are_recorded_on_fresh_tracks(shipped: Path) -> None:
+    world = load_pretrained(shipped)
+    driven, (random,) = world.rollouts("agent"), world.rollouts("random")
+    assert [r.seed for r in driven] == [episode_seed("collect", FRESH, i) for i in range(2)]
+    assert random.seed == driven[0].seed
+    assert np.array_equal(random.observations[0], driven[0].observations[0])
+    assert [len(r) for r in world.rollouts()] == [5, 5, 5]
+
+
+def test_episodes_are_played_by_the_weights_as_shipped(shipped: Path) -> None:
+    world = load_pretrained(shipped)
+    (episode, _), agent = world.rollouts("agent"), world.agent()
+    agent.start([episode.seed])
+    actions = [agent(frame) for frame in episode.observations]
+    assert np.allclose(actions, episode.actions, atol=0.02)  # in another batch, in bf16
+
+
+def test_shipping_again_leaves_nothing_of_the_last_time(run: Path, shipped: Path) -> None:
+    (shipped / "rollouts" / "agent" / "rollout_000007.npz").write_bytes(b"old")
+    ship(run, shipped, episodes=1, seq_len=5)
+    assert len(load_pretrained(shipped).rollouts("agent")) == 1
+
+
+def test_an_unfinished_run_is_not_shipped(run: Path, tmp_path: Path) -> None:
+    (run / "report.json").rename(tmp_path / "report.json")
+    try:
+        with pytest.raises(FileNotFoundError, match=r"report\.json does not exist"):
+            ship(run, tmp_path / "shipped", seq_len=5)
+    finally:
+        (tmp_path / "report.json").rename(run / "report.json")
+
+
+def test_a_run_is_not_shipped_over_itself(run: Path) -> None:
+    for folder in (run, run.parent):
+        with pytest.raises(ValueError, match="holds the run"):
+            ship(run, folder)
+    assert (run / "report.json").exists()
