@@ -29,7 +29,7 @@ from wmlib.agent import Agent
 from wmlib.dream import Dream, DreamEnv
 from wmlib.pretrained import WorldModel, load_pretrained, load_trained, save_pretrained
 from wmlib.evaluation import LocalEvaluator, evaluate
-from wmlib.search import Search, hidden_states, principal_basis
+from wmlib.search import Search
 from wmlib.evolution import train_controller
 from wmlib.pipeline import test_trained_model
 
@@ -90,8 +90,6 @@ __all__ = [
     "evaluate",
     "LocalEvaluator",
     "Search",
-    "hidden_states",
-    "principal_basis",
     "train_controller",
     "test_trained_model",
 ]

@@ -25,7 +25,7 @@ __all__ = ["train_controller"]
 
 History = list[dict[str, float]]
 # What a recorded search must agree on to be replayed.
-SEARCH_FIELDS = ("pop_size", "sigma0", "components", "diagonal", "seed", "env_name")
+SEARCH_FIELDS = ("pop_size", "sigma0", "diagonal", "seed", "env_name")
 TRACKS = 1000  # room for each generation's tracks, however many it plays
 
 
@@ -34,7 +34,6 @@ def train_controller(
     agent: Agent | None = None,
     evaluator: Evaluator | None = None,
     start: np.ndarray | None = None,
-    basis: np.ndarray | None = None,
     on_generation: Callable[[dict[str, float]], None] | None = None,
 ) -> History:
     """Evolve C; ``<logdir>/<name>`` gets checkpoints, the search's state and a row per generation.
@@ -47,7 +46,6 @@ def train_controller(
         agent: V and M, and C's architecture; from the logdir by default.
         evaluator: Where fitness comes from; this machine's environments by default.
         start: The first mean; zeros by default, which is a car that moves.
-        basis: Directions to search along; see ``principal_basis``. Kept beside the search's state.
         on_generation: Called with every new row.
 
     Returns:
@@ -61,8 +59,7 @@ def train_controller(
     agent = agent or load_agent(config)
     if start is None:
         start = np.zeros(len(flatten_parameters(agent.controller.parameters())))
-    basis = _kept(folder / "basis.npz", basis, config.noreload)
-    search = Search(start, config.sigma0, config.pop_size, config.seed, config.diagonal, basis)
+    search = Search(start, config.sigma0, config.pop_size, config.seed, config.diagonal)
     settings = {key: getattr(config, key) for key in SEARCH_FIELDS} | {"start": start.tolist()}
     state = _resume(folder / "search.json", settings, search, config.noreload)
     rows: History = state["rows"]
@@ -121,18 +118,6 @@ def _generation(
         row["cma_mean"] = float(evaluator(search.mean[None], held_out, final=True).returns.mean())
     row["seconds"] = last["seconds"] + time.perf_counter() - began
     return row
-
-
-def _kept(path: Path, basis: np.ndarray | None, anew: bool) -> np.ndarray | None:
-    """The basis that the recorded search uses; a new search's own is written down first."""
-    if path.exists() and not anew:
-        with np.load(path, allow_pickle=False) as archive:
-            return np.array(archive["basis"], dtype=np.float64)
-    if basis is not None:
-        with atomic_path(path) as temporary:
-            np.savez_compressed(temporary, basis=basis.astype(np.float32))
-        return basis.astype(np.float32).astype(np.float64)  # as a resumed search will read it
-    return None
 
 
 def _resume(path: Path, settings: dict[str, Any], search: Search, anew: bool) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import imageio.v3 as iio
 import numpy as np
@@ -20,13 +20,12 @@ from wmlib.dream import Dream
 from wmlib.envs import make_env
 from wmlib.evaluation import evaluate
 from wmlib.evolution import train_controller
-from wmlib.latents import load_vae, precompute_latents
-from wmlib.mdrnn import MDRNN, MDRNNCell
+from wmlib.latents import load_vae
+from wmlib.mdrnn import MDRNN
 from wmlib.pixels import frames_to_tensor, tensor_to_frames
 from wmlib.policies import NoisyPolicy, Policy
-from wmlib.pretrained import load_agent, load_trained
+from wmlib.pretrained import load_trained
 from wmlib.rollouts import read_rollout, rollout_files
-from wmlib.search import hidden_states, principal_basis
 from wmlib.training import train_convae, train_mdn_rnn
 
 __all__ = ["Run", "test_trained_model"]
@@ -101,18 +100,7 @@ class Run:
 
     def train_ctrl(self) -> None:
         """Stage 3: C."""
-        agent = load_agent(self.ctrl_config)
-        train_controller(self.ctrl_config, agent, basis=self._basis(agent))
-
-    def _basis(self, agent: Agent) -> np.ndarray | None:
-        """What C is searched on: everything, or z and the first principal components of h."""
-        config = self.ctrl_config
-        kept = Path(self.logdir) / config.name / "basis.npz"  # the recorded search's own
-        if not (config.components and config.use_h) or kept.exists():
-            return None
-        latents = precompute_latents(self.vae_config, self.rnn_config)
-        hidden = hidden_states(cast("MDRNNCell", agent.cell), latents)
-        return principal_basis(hidden, config.latent_size, config.action_size, config.components)
+        train_controller(self.ctrl_config)
 
     def _finished(self, stage: str) -> bool:
         folder = Path(self.logdir) / stage

@@ -61,7 +61,7 @@ PRESETS: dict[str, dict[str, Any]] = {
             "num_test_files": 12, "optimizer": "adam", "schedule": "cosine",
         },
         "ctrl": {
-            "pop_size": 24, "n_samples": 3, "num_generations": 36, "components": 32, "patience": 60,
+            "pop_size": 24, "n_samples": 3, "num_generations": 36, "patience": 100,
             "eval_interval": 12, "eval_episodes": 24,
         },
         "again": {
@@ -79,7 +79,7 @@ PRESETS: dict[str, dict[str, Any]] = {
             },
             "ctrl": {
                 "pop_size": 32, "n_samples": 3, "late_samples": 8, "late_generation": 60,
-                "num_generations": 400, "components": 48, "patience": 60,
+                "num_generations": 400, "patience": 100,
                 "eval_interval": 10, "eval_episodes": 64, "target_return": 925.0,
             },
         },
