@@ -61,7 +61,7 @@ PRESETS: dict[str, dict[str, Any]] = {
             "num_test_files": 12, "optimizer": "adam", "schedule": "cosine",
         },
         "ctrl": {
-            "pop_size": 24, "n_samples": 3, "num_generations": 36, "patience": 100,
+            "pop_size": 24, "n_samples": 3, "num_generations": 24, "patience": 100,
             "eval_interval": 12, "eval_episodes": 24,
         },
         "again": {
