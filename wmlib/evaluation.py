@@ -129,6 +129,7 @@ class LocalEvaluator:
             )  # fmt: skip
             returns.append(got)
             steps += int(driven.sum())
+        self.agent.assign(None)  # who uses the agent next means its own controller
         return Scores(np.concatenate(returns).reshape(len(population), len(seeds)), steps)
 
     def close(self) -> None:
@@ -167,12 +168,22 @@ def evaluate(
     Returns:
         A row for a report: every return, ``mean``, ``std``, ``ci95`` (half the width of the
         normal 95 % interval of the mean), and what it was measured with.
+
+    Raises:
+        ValueError: If there is nothing to play, or the agent acts in another action space.
     """
+    if episodes < 1:
+        raise ValueError(f"episodes must be at least 1, found {episodes}")
     envs = make_vector_env(env_name, episodes, backend, max_workers, env_kwargs)
-    policy = make_policy(agent, envs.action_space, time_limit)
     seeds = [episode_seed("evaluate", seed, i) for i in range(episodes)]
     bar = tqdm(total=episodes, desc="evaluation", unit="episode", disable=not display)
     try:
+        policy = make_policy(agent, envs.action_space, time_limit)
+        if isinstance(agent, Agent) and agent.action_map.space != envs.action_space:
+            raise ValueError(
+                f"the agent acts in {agent.action_map.space}, {env_name} wants "
+                f"{envs.action_space}: evaluate it where it was trained"
+            )
         waves = -(-episodes // envs.rows)
         parts = [
             _returns(envs, policy, list(wave), time_limit, on_end=bar.update)[0]

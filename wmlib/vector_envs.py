@@ -120,17 +120,28 @@ class _GymnasiumVector:
             self.envs.set_attr("resting", self.resting.tolist())
 
     def close(self) -> None:
-        self.envs.close()
+        try:
+            self.envs.close()
+        except (EOFError, OSError):  # Ctrl-C reaches the processes, too
+            self._end()
+
+    def _end(self) -> None:
+        """End the processes without a word: gymnasium would wait for the dead to answer."""
+        for process in getattr(self.envs, "processes", ()):
+            process.terminate()
+            process.join()
+        self.envs.closed = True
 
     @contextmanager
     def _named_errors(self) -> Iterator[None]:
         """Say in one sentence that an environment process died, and end the others."""
         try:
             yield
+        except KeyboardInterrupt:
+            self._end()
+            raise
         except (EOFError, BrokenPipeError, ConnectionResetError) as error:
-            for process in getattr(self.envs, "processes", ()):
-                process.terminate()
-            self.envs.closed = True  # to close it would be to wait for the dead
+            self._end()
             raise RuntimeError(
                 f"a process of {self.env_name} died ({type(error).__name__}); finished episodes "
                 "are kept: run the same command again (fewer workers, if memory ran out)"
