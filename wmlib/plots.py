@@ -24,7 +24,7 @@ __all__ += ["training_curve"]
 COLOURS = ("#2b6cb0", "#c2571a", "#2f855a", "#97266d", "#5f56b5")
 INK, QUIET = "#24292f", "#6b7280"
 CLEAR: dict[str, Any] = {"bbox": {"color": "white", "pad": 1}}  # of lines behind a text
-STYLE = {
+STYLE: dict[Any, Any] = {
     "font.size": 12.5,
     "axes.titlesize": 13,
     "axes.titlelocation": "left",
@@ -84,10 +84,10 @@ def canvas(
         kwargs: Further arguments of ``Figure.subplots``.
     """
     import matplotlib
+    from cycler import cycler
     from matplotlib.figure import Figure
 
-    style = STYLE | {"axes.prop_cycle": matplotlib.cycler(color=COLOURS)}
-    with matplotlib.rc_context(style):
+    with matplotlib.rc_context(STYLE | {"axes.prop_cycle": cycler(color=COLOURS)}):
         figure = Figure(figsize=(6, height), layout="constrained")
         yield figure, figure.subplots(rows, columns, **kwargs)
 

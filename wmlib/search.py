@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import cma
 import numpy as np
 
 __all__ = ["Search"]
@@ -33,6 +32,8 @@ class Search:
     def __init__(
         self, start: np.ndarray, sigma0: float, pop_size: int, seed: int = 0, diagonal: bool = True
     ) -> None:
+        import cma  # brings matplotlib with it
+
         rng = np.random.default_rng(seed)
         self.fitness: list[list[float]] = []
         self._asked: list[np.ndarray] | None = None

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from wmlib.collect import generate_rollouts
+from wmlib.policies import Policy
 from wmlib.pretrained import FOLDER, load_pretrained, load_trained, save_pretrained
 
 __all__ = ["ship"]
@@ -61,7 +62,10 @@ def ship(
     for name in RECORDS:
         (folder / name).parent.mkdir(exist_ok=True)
         shutil.copyfile(logdir / name, folder / name)
-    players = {"agent": (load_pretrained(folder).agent(), episodes), "random": ("random", 1)}
+    players: dict[str, tuple[Policy | str, int]] = {
+        "agent": (load_pretrained(folder).agent(), episodes),
+        "random": ("random", 1),
+    }
     for player, (policy, count) in players.items():
         generate_rollouts(
             folder / "rollouts" / player, env_name, count, seq_len,
