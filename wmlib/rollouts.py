@@ -105,33 +105,43 @@ def read_rollout(path: str | os.PathLike[str], alignment: str = "before") -> Rol
         frames, actions = data["observations"], data["actions"].astype(np.float32)
         rewards = data["rewards"].astype(np.float32)
         terminals = data["terminals"].astype(np.float32)
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except Exception as error:  # foreign bytes raise almost anything, zlib.error included
         raise ValueError(
             f"{path} is not a readable rollout ({type(error).__name__}: {error}); it wants the "
             "keys observations, actions, rewards, terminals: delete or replace it"
         ) from error
-    if frames.ndim != 4 or frames.dtype != np.uint8 or not len(frames) == len(rewards):
+    if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != np.uint8:
         raise ValueError(
-            f"{path}: observations must be (T, H, W, 3) uint8 with T = {len(rewards)} rewards, "
-            f"found {frames.shape} {frames.dtype}"
+            f"{path}: observations must be (T, H, W, 3) uint8, found {frames.shape} {frames.dtype}"
         )
+    _check_lengths(path, alignment, frames, actions, rewards, terminals)
     frames, final = resize(frames), data.get("final_observation")
     if alignment == "after":
         frames, final = frames[:-1], frames[-1]
-        actions, rewards, terminals = actions[1:], rewards[1:], terminals[1:]
-    steps = len(frames)
-    if len(actions) < steps or len(terminals) < steps:
-        raise ValueError(f"{path}: {steps} frames, but {len(actions)} actions: wrong alignment?")
+        actions, rewards, terminals = actions[1 : 1 + len(frames)], rewards[1:], terminals[1:]
     return Rollout(
         frames,
-        actions[:steps].reshape(steps, -1),
-        rewards[:steps],
-        terminals[:steps],
-        final,
+        actions.reshape(len(frames), -1),
+        rewards,
+        terminals,
+        None if final is None else resize(final),
         bool(data.get("truncated", False)),
         int(data.get("seed", -1)),
         str(data.get("env_id", "")),
     )
+
+
+def _check_lengths(path: str | os.PathLike[str], alignment: str, *parts: np.ndarray) -> None:
+    """Raise ValueError if frames, actions, rewards and terminals cannot belong together."""
+    frames, actions, rewards, terminals = (part.shape[0] if part.ndim else 0 for part in parts)
+    after = alignment == "after"
+    fits = actions >= frames if after else actions == frames  # ctallec drew more than were played
+    if not fits or not frames == rewards == terminals or frames <= after:
+        raise ValueError(
+            f"{path}: {frames} frames, {actions} actions, {rewards} rewards and {terminals} "
+            f"terminals make no episode with alignment={alignment!r}; ours and TorchWM's files "
+            "want 'before', ctallec's 'after'"
+        )
 
 
 def rollout_files(root: str | os.PathLike[str]) -> list[Path]:
@@ -160,7 +170,7 @@ def rollout_length(path: str | os.PathLike[str]) -> int:
             if version == (2, 0):
                 header = np.lib.format.read_array_header_2_0
             return int(header(file)[0][0])
-    except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except Exception as error:  # as above
         raise ValueError(
             f"{path} is not a readable rollout ({type(error).__name__}: {error}); "
             "delete or replace it"
