@@ -110,7 +110,7 @@ def test_a_killed_writer_leaves_the_old_checkpoint(tmp_path: Path) -> None:
 
 
 def test_a_missing_checkpoint_names_its_stage(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"mdrnn.best\.tar does not exist.*stage 'mdrnn'"):
+    with pytest.raises(FileNotFoundError, match=r"mdrnn.best\.tar does not exist.*stage 'rnn'"):
         load_checkpoint(tmp_path / "mdrnn" / "best.tar")
 
 

@@ -59,9 +59,10 @@ def load_checkpoint(
     """
     path = Path(path)
     if not path.exists():
+        stage = {"mdrnn": "rnn"}.get(path.parent.name, path.parent.name)  # as --stage names it
         raise FileNotFoundError(
-            f"{path} does not exist: run the stage that writes it first "
-            f"(stage {path.parent.name!r}), or correct the logdir"
+            f"{path} does not exist: run the stage that writes it first (stage {stage!r}), "
+            "or correct the logdir"
         )
     try:
         payload = torch.load(path, map_location=map_location, weights_only=True)
@@ -83,18 +84,22 @@ def write_json(path: str | os.PathLike[str], value: Any) -> None:
         temporary.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
 
 
-def read_json(path: str | os.PathLike[str]) -> Any:
-    """Read JSON.
+def read_json(path: str | os.PathLike[str], *keys: str) -> Any:
+    """Read JSON; with ``keys``, an object that has all of them.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If the file is not JSON.
+        ValueError: If the file is not JSON, or lacks a key.
     """
     path = Path(path)
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not JSON ({error}); delete it or restore it") from error
+    missing = [key for key in keys if not (isinstance(value, dict) and key in value)]
+    if missing:
+        raise ValueError(f"{path} holds no {missing}: not one of our files; move it away")
+    return value
 
 
 def load_weights(model: nn.Module, state: dict[str, Tensor], origin: str) -> None:

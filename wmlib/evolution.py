@@ -124,7 +124,7 @@ def _resume(path: Path, settings: dict[str, Any], search: Search, anew: bool) ->
     """The recorded state, with ``search`` replayed to where it was; or a fresh one."""
     if anew or not path.exists():
         return {"settings": settings, "rows": [], "fitness": []}
-    state: dict[str, Any] = read_json(path)
+    state: dict[str, Any] = read_json(path, "settings", "rows", "fitness")
     for key, value in settings.items():
         if state["settings"].get(key) != value:
             raise ValueError(

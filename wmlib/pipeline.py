@@ -107,7 +107,9 @@ class Run:
         config = self.vae_config if stage == "vae" else self.rnn_config
         if config.noreload or not (folder / "history.json").exists():
             return False
-        return (folder / "best.tar").exists() and read_json(folder / "history.json")["finished"]
+        record = read_json(folder / "history.json", "finished", "epochs")
+        enough = record["finished"] and len(record["epochs"]) >= config.num_epochs
+        return enough and (folder / "best.tar").exists()
 
     @torch.no_grad()
     def _grid(self, vae: nn.Module, epoch: int) -> None:
