@@ -61,8 +61,8 @@ PRESETS: dict[str, dict[str, Any]] = {
             "num_test_files": 12, "optimizer": "adam", "schedule": "cosine",
         },
         "ctrl": {
-            "pop_size": 24, "n_samples": 3, "num_generations": 24, "patience": 100,
-            "eval_interval": 12, "eval_episodes": 24,
+            "pop_size": 16, "n_samples": 2, "num_generations": 40, "patience": 60,
+            "eval_interval": 10, "eval_episodes": 16,
         },
         "again": {
             "rollouts": [
@@ -78,8 +78,8 @@ PRESETS: dict[str, dict[str, Any]] = {
                 "num_test_files": 20, "optimizer": "adam", "schedule": "cosine",
             },
             "ctrl": {
-                "pop_size": 32, "n_samples": 3, "late_samples": 8, "late_generation": 60,
-                "num_generations": 400, "patience": 100,
+                "pop_size": 24, "n_samples": 2, "late_samples": 8, "late_generation": 80,
+                "num_generations": 400, "patience": 60,
                 "eval_interval": 10, "eval_episodes": 64, "target_return": 925.0,
             },
         },
