@@ -61,6 +61,8 @@ class GymImageEnv(gym.ObservationWrapper, RecordConstructorArgs):
                 f"{env} observes {space}, which is no picture, and its render mode is "
                 f"{env.render_mode!r}: make it with render_mode='rgb_array'"
             )
+        if not self.is_image:
+            self.metadata = {**env.metadata, "render_modes": ["rgb_array"]}
         self.observation_space = gym.spaces.Box(0, 255, (*size, 3), np.uint8)
 
     def observation(self, observation: Any) -> np.ndarray:
