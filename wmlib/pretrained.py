@@ -71,6 +71,8 @@ class WorldModel:
 
     def agent(self, controller: str = "shipped", **kwargs: Any) -> Agent:
         """An agent that drives with one of the controllers; further arguments are ``Agent``'s."""
+        if controller not in self.controllers:
+            raise ValueError(f"no controller {controller!r}; there are {sorted(self.controllers)}")
         return Agent(self.vae, self.cell, self.controllers[controller], self.space(), **kwargs)
 
     def rollouts(self, player: str = "") -> list[Rollout]:
@@ -168,7 +170,7 @@ def load_pretrained(name: str | os.PathLike[str] = "carracing-v3") -> WorldModel
         raise ValueError(f"{path} cannot be read ({error}); install the package again") from error
     vae = vae_from_state(_below(tensors, "vae."), str(path))
     mdrnn = mdrnn_from_state(_below(tensors, "mdrnn."), vae.latent_size, str(path))
-    names = {key.split(".")[1] for key in tensors if key.startswith(CONTROLLER)}
+    names = {key.rpartition(".fc.")[0] for key in _below(tensors, CONTROLLER)}
     controllers = {
         name: controller_from_state(_below(tensors, f"{CONTROLLER}{name}."), str(path))
         for name in sorted(names)
