@@ -27,7 +27,10 @@ function slider({ name, label = name, min, max, step, value, format = String, or
   const output = make("output", { "aria-hidden": "true" });
   const root = make("label", { class: "wm-slider" }, make("span", {}, label), input, output);
   const part = (x) => Math.min(1, Math.max(0, (x - min) / (max - min)));
+  let shown;
   function set(x) {
+    if (x === shown) return; // dozens of sliders are set at every frame, and most stand still
+    shown = x;
     input.value = x;
     const text = format(x);
     output.textContent = text;
@@ -78,7 +81,8 @@ function screen(size, label) {
 
 /** A small frame that can be chosen. */
 function thumbnail(name, onclick, frame = null) {
-  const { canvas, paint } = screen(64, "");
+  const { canvas, paint } = screen(64, name);
+  canvas.setAttribute("aria-hidden", "true"); // the button has the name
   if (frame) paint(frame);
   const root = make("button", { type: "button", class: "wm-thumb", "aria-label": name, onclick }, canvas);
   return { root, paint, press: (on) => root.setAttribute("aria-pressed", String(on)) };
@@ -254,7 +258,8 @@ const NEEDED = ["ResizeObserver", "MutationObserver", "createImageBitmap", "BigI
 /** What the module exports: `mount` fills the root and returns what to call when it goes. */
 function widget(mount) {
   async function render({ model, el, experimental }) {
-    const root = make("div", { class: "wm" }, make("p", { class: "wm-wait" }, "Loading the model …"));
+    const name = model.get("_anywidget_id")?.split(".").pop();
+    const root = make("div", { class: "wm", "data-widget": name }, make("p", { class: "wm-wait" }, "Loading the model …"));
     el.append(root);
     let unfollow, unmount;
     try {
