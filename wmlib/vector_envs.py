@@ -155,20 +155,20 @@ class _EnvPoolVector:
 
     def __init__(self, env_name: str, rows: int) -> None:
         self.env_name, self.rows = env_name, rows
-        self.action_space = self._pool([0]).action_space
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # about the precision of box bounds
+            self.action_space = self._pool([0]).action_space
 
     def _pool(self, seeds: Sequence[int]) -> Any:
         import envpool  # 0.7 s and optional
 
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # about the precision of box bounds
-            return envpool.make(
-                self.env_name,
-                env_type="gymnasium",
-                num_envs=len(seeds),
-                seed=[int(seed) for seed in seeds],
-                num_threads=min(len(seeds), os.cpu_count() or 1),
-            )
+        return envpool.make(
+            self.env_name,
+            env_type="gymnasium",
+            num_envs=len(seeds),
+            seed=[int(seed) for seed in seeds],
+            num_threads=min(len(seeds), os.cpu_count() or 1),
+        )
 
     def reset(self, seeds: Sequence[int]) -> np.ndarray:
         self.pool = self._pool(seeds)
