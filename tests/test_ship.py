@@ -47,15 +47,15 @@ def test_records_are_the_runs_own(run: Path, shipped: Path) -> None:
 def test_agent_and_random_play_are_recorded_on_fresh_tracks(shipped: Path) -> None:
     world = load_pretrained(shipped)
     driven, (random,) = world.rollouts("agent"), world.rollouts("random")
-    assert [r.seed for r in driven] == [episode_seed("collect", FRESH, i) for i in range(2)]
+    assert [r.seed for r in driven] == [episode_seed("collect", FRESH, i) for i in range(3)]
     assert random.seed == driven[0].seed
     assert np.array_equal(random.observations[0], driven[0].observations[0])
-    assert [len(r) for r in world.rollouts()] == [5, 5, 5]
+    assert [len(r) for r in world.rollouts()] == [5, 5, 5, 5]
 
 
 def test_episodes_are_played_by_the_weights_as_shipped(shipped: Path) -> None:
     world = load_pretrained(shipped)
-    (episode, _), agent = world.rollouts("agent"), world.agent()
+    (episode, *_), agent = world.rollouts("agent"), world.agent()
     agent.start([episode.seed])
     actions = [agent(frame) for frame in episode.observations]
     assert np.allclose(actions, episode.actions, atol=0.02)  # in another batch, in bf16

@@ -28,7 +28,7 @@ def ship(
     logdir: Path,
     folder: Path,
     env_name: str = "CarRacing-v3",
-    episodes: int = 2,
+    episodes: int = 3,
     seq_len: int = 1000,
     backend: str = "gymnasium",
     **env_kwargs: Any,
@@ -80,7 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("name", help="what load_pretrained shall call it")
     parser.add_argument("--env", default="CarRacing-v3", help="Gymnasium id, or module:Id")
     parser.add_argument("--env_kwargs", type=json.loads, default={}, help="JSON")
-    parser.add_argument("--episodes", type=int, default=2, help="of the agent, to be recorded")
+    parser.add_argument("--episodes", type=int, default=3, help="of the agent, to be recorded")
     args = parser.parse_args(arguments)
     folder = FOLDER / Path(args.name).name
     ship(args.logdir, folder, args.env, args.episodes, **args.env_kwargs)
