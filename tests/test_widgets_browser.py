@@ -165,7 +165,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory, browser: Browser) -> Iterator[
         _wait_for(f"{home}/api?token=t")
         visit = Visit(browser, home)
         visit.page.goto(f"{home}/lab/tree/widgets.ipynb?token=t&reset")
-        visit.page.locator(".jp-CodeCell").first.wait_for(timeout=60_000)
+        visit.page.get_by_role("button", name="| Idle").wait_for(timeout=120_000)
         visit.page.get_by_role("menuitem", name="Run", exact=True).click()
         visit.page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
         for name in LARGE:
@@ -177,7 +177,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory, browser: Browser) -> Iterator[
         process.wait(20)
 
 
-def _wait_for(url: str, seconds: float = 60) -> None:
+def _wait_for(url: str, seconds: float = 180) -> None:
     until = time.monotonic() + seconds
     while True:
         try:
