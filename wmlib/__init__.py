@@ -16,14 +16,15 @@ from wmlib.vector_envs import make_vector_env
 from wmlib.policies import NoisyPolicy, make_policy
 from wmlib.collect import generate_rollouts, play
 from wmlib.datasets import (
-    BufferedSampler,
     LatentSequenceDataset,
     ObservationDataset,
     RolloutDataset,
     SequenceDataset,
 )
+from wmlib.batches import BufferedSampler
 from wmlib.schedules import EarlyStopping, ReduceLROnPlateau
 from wmlib.latents import encode, load_vae, precompute_latents
+from wmlib.diagnosis import diagnose_mdrnn, diagnose_vae, entropy_floor, open_loop_error
 from wmlib.training import train_convae, train_mdn_rnn
 from wmlib.agent import Agent
 from wmlib.dream import Dream, DreamEnv
@@ -80,6 +81,10 @@ __all__ = [
     "encode",
     "precompute_latents",
     "train_mdn_rnn",
+    "diagnose_vae",
+    "diagnose_mdrnn",
+    "entropy_floor",
+    "open_loop_error",
     "Agent",
     "Dream",
     "DreamEnv",

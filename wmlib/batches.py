@@ -8,16 +8,16 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from wmlib.datasets import (
-    BufferedSampler,
     LatentSequenceDataset,
     ObservationDataset,
+    RolloutDataset,
     SequenceDataset,
 )
 
-__all__ = ["FrameBatches", "LatentBatches", "WindowBatches", "epoch_seed"]
+__all__ = ["BufferedSampler", "FrameBatches", "LatentBatches", "WindowBatches", "epoch_seed"]
 
 FRAMES_IN_MEMORY = 2**30  # bytes of frames that the CPU keeps; more are read again in every epoch
 
@@ -25,6 +25,34 @@ FRAMES_IN_MEMORY = 2**30  # bytes of frames that the CPU keeps; more are read ag
 def epoch_seed(seed: int, epoch: int) -> int:
     """The seed of everything random in one epoch."""
     return int(np.random.SeedSequence([seed, epoch]).generate_state(1)[0])
+
+
+class BufferedSampler(Sampler[int]):
+    """Shuffles the files, then the examples of ``buffer_size`` files at a time.
+
+    Args:
+        dataset: What is to be read.
+        seed: Seed of the order.
+        size: Examples to draw; 0 is all. They come from as few files as hold them.
+    """
+
+    def __init__(self, dataset: RolloutDataset, seed: int = 0, size: int = 0) -> None:
+        self.dataset, self.seed = dataset, seed
+        self.size = min(size, len(dataset)) or len(dataset)
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __iter__(self) -> Iterator[int]:
+        rng, left = np.random.default_rng(self.seed), self.size
+        files = rng.permutation(len(self.dataset.files))
+        begins = np.append(0, self.dataset.ends[:-1])
+        for first in range(0, len(files), self.dataset.buffer_size):
+            group = files[first : first + self.dataset.buffer_size]
+            index = [np.arange(begins[f], self.dataset.ends[f]) for f in group]
+            for i in rng.permutation(np.concatenate(index))[:left]:
+                yield int(i)
+                left -= 1
 
 
 class FrameBatches:

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import Dataset
 
 from wmlib.pixels import frames_to_tensor
 from wmlib.rollouts import Rollout, read_rollout, rollout_files, rollout_length
 
-__all__ = ["BufferedSampler", "LatentSequenceDataset", "ObservationDataset", "RolloutDataset"]
-__all__ += ["SequenceDataset", "split_point"]
+__all__ = ["LatentSequenceDataset", "ObservationDataset", "RolloutDataset", "SequenceDataset"]
+__all__ += ["split_point"]
 
 Transform = Callable[[Tensor], Tensor]
 Windows = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
@@ -237,31 +237,3 @@ class LatentSequenceDataset(Dataset[Windows]):
 
 def _tensor(array: np.ndarray) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
-
-
-class BufferedSampler(Sampler[int]):
-    """Shuffles the files, then the examples of ``buffer_size`` files at a time.
-
-    Args:
-        dataset: What is to be read.
-        seed: Seed of the order.
-        size: Examples to draw; 0 is all. They come from as few files as hold them.
-    """
-
-    def __init__(self, dataset: RolloutDataset, seed: int = 0, size: int = 0) -> None:
-        self.dataset, self.seed = dataset, seed
-        self.size = min(size, len(dataset)) or len(dataset)
-
-    def __len__(self) -> int:
-        return self.size
-
-    def __iter__(self) -> Iterator[int]:
-        rng, left = np.random.default_rng(self.seed), self.size
-        files = rng.permutation(len(self.dataset.files))
-        begins = np.append(0, self.dataset.ends[:-1])
-        for first in range(0, len(files), self.dataset.buffer_size):
-            group = files[first : first + self.dataset.buffer_size]
-            index = [np.arange(begins[f], self.dataset.ends[f]) for f in group]
-            for i in rng.permutation(np.concatenate(index))[:left]:
-                yield int(i)
-                left -= 1
