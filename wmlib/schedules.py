@@ -44,7 +44,7 @@ class _Plateau:
 
     def is_better(self, value: float) -> bool:
         """Whether ``value`` beats the best so far by more than the threshold."""
-        if math.isnan(value):
+        if not math.isfinite(value):
             return False
         if self.best is None:
             return True
