@@ -10,6 +10,7 @@ import sys
 from typing import Any
 
 from wmlib.config import WMControllerConfig, WMMDNRNNConfig, WMVAEConfig
+from wmlib.envs import make_env
 from wmlib.pipeline import Run, score, test_trained_model
 from wmlib.presets import PRESETS
 from wmlib.pretrained import load_pretrained, load_trained
@@ -131,12 +132,13 @@ def _train(args: argparse.Namespace) -> None:
 
 
 def _test(args: argparse.Namespace, logdir: str | None) -> None:
+    make_env(args.env, **args.env_kwargs).close()  # a wrong name is said before missing weights
     preset = PRESETS[args.preset]
     ctrl = _settings(args, preset)["ctrl"]
     options = {
         "env_name": args.env,
         "env_kwargs": args.env_kwargs,
-        "episodes": args.episodes or preset["episodes"],
+        "episodes": preset["episodes"] if args.episodes is None else args.episodes,
         "seed": args.seed,
         "time_limit": ctrl.get("time_limit", 1000),
         "max_workers": ctrl.get("max_workers", 32),

@@ -67,7 +67,7 @@ def load_checkpoint(
     try:
         payload = torch.load(path, map_location=map_location, weights_only=True)
     except Exception as error:  # foreign bytes raise almost anything, IndexError included
-        reason = str(error).partition("\n")[0]
+        reason = str(error).partition("\n")[0].partition(". ")[0]  # torch gives advice, too
         raise ValueError(
             f"{path} cannot be read as a checkpoint of plain tensors ({type(error).__name__}: "
             f"{reason}); it is half-written or foreign: delete or replace it"

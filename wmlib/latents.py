@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -83,9 +84,14 @@ def precompute_latents(
     path = root / LATENTS_FOLDER / f"latents_{mdrnn_config.latent_size}.npz"
     origin = _fingerprint(vae, files)
     if path.exists():
-        with np.load(path, allow_pickle=False) as archive:
-            if str(archive.get("origin")) == origin:
-                return {key: archive[key] for key in archive.files if key != "origin"}
+        try:
+            with np.load(path, allow_pickle=False) as archive:
+                if str(archive.get("origin")) == origin:
+                    return {key: archive[key] for key in archive.files if key != "origin"}
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+            raise ValueError(
+                f"{path} cannot be read ({error}); delete it: it is computed again"
+            ) from error
     rows: dict[str, list[np.ndarray]] = {}
     starts, count = [], 0
     for file in tqdm(files, desc="latents", unit="episode", disable=not display):

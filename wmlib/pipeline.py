@@ -88,7 +88,9 @@ class Run:
 
     def train_vae(self) -> None:
         """Stage 1: V."""
-        if not self._finished("vae"):
+        if self._finished("vae"):
+            load_vae(self.vae_config)  # says so if it was trained for another size
+        else:
             train_convae(self.vae_config, on_sample=self._grid)
 
     def train_rnn(self) -> None:

@@ -1,0 +1,121 @@
+"""A whole training in small: each stage leaves what the next one needs, and none is done twice."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import imageio.v3 as iio
+import numpy as np
+import pytest
+
+import wmlib.pipeline
+from wmlib import load_trained
+from wmlib import test_trained_model as trained_model_test  # pytest would take it for a test
+from wmlib.pipeline import Run
+
+COUNTING = "counting_env:Counting-v0"
+VAE = {"num_epochs": 1, "epoch_size": 8, "num_test_files": 1, "train_batch_size": 8}
+RNN = {"num_epochs": 1, "epoch_size": 8, "num_test_files": 1, "seq_len": 4, "gmm_components": 2}
+CTRL = {"pop_size": 2, "n_samples": 1, "num_generations": 1, "eval_episodes": 1, "max_workers": 1}
+
+
+def make(folder: Path, **changes: Any) -> Run:
+    settings: dict[str, Any] = {
+        "rollouts": [{"num_rollouts": 4, "seq_len": 20, "policy": "random"}],
+        "vae": VAE | {"latent_size": 5},
+        "rnn": RNN | {"hidden_size": 7},
+        "ctrl": CTRL | {"display": False},
+    }
+    return Run(COUNTING, str(folder / "data"), str(folder / "log"), **(settings | changes))
+
+
+def train(run: Run) -> None:
+    run.collect()
+    run.train_vae()
+    run.train_rnn()
+    run.train_ctrl()
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run. Do not write."""
+    folder = tmp_path_factory.mktemp("run")
+    train(make(folder))
+    return folder
+
+
+def test_each_stage_leaves_what_the_next_one_needs(done: Path) -> None:
+    files = sorted(path.name for path in (done / "data").glob("*"))
+    assert files == ["latents", *(f"rollout_{i:06d}.npz" for i in range(4))]
+    for stage in ("vae", "mdrnn", "ctrl"):
+        for name in ("best.tar", "checkpoint.tar"):
+            assert (done / "log" / stage / name).exists()
+    world = load_trained(done / "log")
+    assert (world.vae.latent_size, world.mdrnn.hiddens, world.mdrnn.gaussians) == (5, 7, 2)
+    assert world.controller.fc.in_features == 5 + 7
+    assert world.controller.fc.out_features == world.mdrnn.actions == 2  # the environment's
+
+
+def test_v_draws_a_grid_and_m_a_film(done: Path) -> None:
+    grid = iio.imread(done / "log" / "vae" / "samples" / "epoch_001.png")
+    assert grid.shape == (2 * 64, 4 * 64, 3)  # four rollouts, each above its reconstruction
+    files = sorted((done / "data").glob("*.npz"))
+    reds = {int(red) for file in files for red in np.load(file)["observations"][:, 0, 0, 0]}
+    assert {int(grid[0, 64 * i, 0]) for i in range(4)} <= reds  # the frames are real ones
+    film = iio.imread(done / "log" / "mdrnn" / "samples" / "dream_001.gif")
+    assert film.shape[1:] == (64, 4 * 64, 3)
+    assert len(film) > 1
+
+
+def test_finished_stages_are_not_run_again(done: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def never(*args: Any, **kwargs: Any) -> None:
+        raise AssertionError("trained again")
+
+    monkeypatch.setattr(wmlib.pipeline, "train_convae", never)
+    monkeypatch.setattr(wmlib.pipeline, "train_mdn_rnn", never)
+    kept = [path for path in done.rglob("*") if path.suffix in (".npz", ".tar", ".json")]
+    before = {path: path.stat().st_mtime_ns for path in kept}
+    train(make(done))
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    for changes in ({"vae": VAE | {"num_epochs": 2}}, {"vae": VAE | {"noreload": True}}):
+        with pytest.raises(AssertionError, match="trained again"):
+            make(done, **changes).train_vae()
+
+
+def test_latents_need_not_be_precomputed(done: Path, tmp_path: Path) -> None:
+    run = make(tmp_path, precompute=False)
+    run.collect()
+    run.train_vae()
+    run.train_rnn()
+    assert not (tmp_path / "data" / "latents").exists()
+    assert (tmp_path / "log" / "mdrnn" / "best.tar").exists()
+
+
+def test_a_second_round_learns_from_the_drives_of_the_first(done: Path, tmp_path: Path) -> None:
+    calls = [{"num_rollouts": 6, "seq_len": 5, "policy": "drive"}]
+    run = make(tmp_path, rollouts=calls)
+    run.driver = load_trained(done / "log", env_name=COUNTING).agent()
+    run.data_dir = str(tmp_path / "data")
+    run.collect()
+    drives = [np.load(tmp_path / "data" / f"rollout_{i:06d}.npz") for i in range(6)]
+    assert all(len(drive["actions"]) == 5 for drive in drives)
+    # Around what the driver, all but untrained, does; a random player fills the whole box.
+    assert np.std(np.concatenate([drive["actions"] for drive in drives])[:, 1]) < 0.6
+
+
+def test_a_wrong_environment_fails_before_any_work(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="'Nowhere-v0' cannot be made"):
+        Run("Nowhere-v0", str(tmp_path / "data"), str(tmp_path / "log"), [])
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_report_has_chance_and_the_agent_on_the_same_episodes(
+    done: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "report.json"
+    options = {"episodes": 2, "seed": 4, "report": str(path), "max_workers": 1}
+    report = trained_model_test(str(done / "log"), COUNTING, **options)
+    assert json.loads(path.read_text()) == report
+    assert [row["agent"] for row in report["rows"]] == ["random", "agent"]
+    returns = [row["returns"] for row in report["rows"]]
+    assert returns[0] == returns[1]  # the counting world pays by the step, whatever one does
