@@ -21,6 +21,8 @@ __all__ += ["split_point"]
 
 Transform = Callable[[Tensor], Tensor]
 Windows = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
+LATENT_KEYS = {"latents", "logsigmas", "actions", "rewards", "terminals"}
+LATENT_KEYS |= {"episode_starts", "final_latents", "final_logsigmas"}
 
 
 def split_point(count: int, num_test_files: int) -> int:
@@ -160,12 +162,16 @@ class SequenceDataset(RolloutDataset):
     def __getitem__(self, index: int) -> Windows:
         file, start = self.locate(index)
         rollout, window = self.rollout(file), slice(start, start + self.seq_len)
+        frames = rollout.observations[start : window.stop + 1]
+        if window.stop == len(rollout.observations):  # the final frame is kept apart
+            frames = np.concatenate([frames, rollout.next_observations[-1:]])
+        x = self._frames(frames)  # (T + 1, 3, 64, 64)
         return (
-            self._frames(rollout.observations[window]),
+            x[:-1],
             torch.from_numpy(rollout.actions[window]),
             torch.from_numpy(rollout.rewards[window]),
             torch.from_numpy(rollout.terminals[window]),
-            self._frames(rollout.next_observations[window]),
+            x[1:],
         )
 
 
@@ -182,7 +188,7 @@ class LatentSequenceDataset(Dataset[Windows]):
         episodes: Which episodes; all by default.
 
     Raises:
-        ValueError: If no episode is long enough.
+        ValueError: If no episode is long enough, or an array is missing.
     """
 
     def __init__(
@@ -191,6 +197,9 @@ class LatentSequenceDataset(Dataset[Windows]):
         seq_len: int = 32,
         episodes: range | None = None,
     ) -> None:
+        missing = LATENT_KEYS - set(latents)
+        if missing:
+            raise ValueError(f"the latents lack {sorted(missing)}: precompute_latents makes them")
         starts = latents["episode_starts"]
         count, total = len(starts), len(latents["latents"])
         bounds = np.append(starts, total)
