@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import gymnasium as gym
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 from wmlib.controller import ActionMap
 from wmlib.devices import choose_device
+from wmlib.fused import FusedCell
 from wmlib.latents import encode
 from wmlib.mdrnn import MDRNNCell
 from wmlib.mixture import sample_gmm
@@ -19,12 +21,15 @@ from wmlib.rollouts import Rollout
 
 __all__ = ["Dream", "DreamEnv"]
 
+CHUNK = 64  # steps of noise drawn at once
+
 
 class Dream:
     """Many dreams side by side: M predicts, a sample becomes the next z.
 
     A dream starts where a real episode was: at a random step of one of ``rollouts``, with the
-    (h, c) that ``burn_in`` real steps before it lead to.
+    (h, c) that ``burn_in`` real steps before it lead to. Each has a seed and a stream of noise of
+    its own, so that what it becomes depends neither on its neighbours nor on the batch.
 
     Args:
         vae: V, which encodes where dreams start and draws what they look like.
@@ -33,6 +38,7 @@ class Dream:
         temperature: τ of the sampling.
         burn_in: Real steps that M sees first.
         device: Where to compute.
+        fast: For thousands of rows: see ``FusedCell``. Otherwise M's own cell in float32.
 
     Attributes:
         z: (N, L), where the dreams are.
@@ -49,13 +55,15 @@ class Dream:
         temperature: float = 1.0,
         burn_in: int = 30,
         device: str = "cuda",
+        fast: bool = False,
     ) -> None:
         if not rollouts:
             raise ValueError("a dream starts from real frames: give at least one rollout")
         self.device = choose_device(device)
         self.vae, self.cell = vae.to(self.device).eval(), cell.to(self.device).eval()
+        if fast:
+            self.cell = FusedCell(self.cell)
         self.temperature, self.burn_in = temperature, burn_in
-        self.generator = torch.Generator(self.device)
         steps = burn_in + 1
         self.starts: list[tuple[Tensor, Tensor]] = []
         for rollout in rollouts:
@@ -66,20 +74,24 @@ class Dream:
             longest = max(len(rollout) for rollout in rollouts)
             raise ValueError(f"burn_in {burn_in} wants {steps} steps, the longest has {longest}")
 
-    @torch.inference_mode()
     def reset(self, count: int, seed: int = 0) -> Tensor:
-        """Begin ``count`` dreams at real moments that the seed chooses; z (count, L)."""
-        rng = np.random.default_rng(seed)
-        self.generator.manual_seed(seed)
+        """Begin ``count`` dreams, with the seeds from ``seed`` on; z (count, L)."""
+        return self.begin(range(seed, seed + count))
+
+    def begin(self, seeds: Sequence[int]) -> Tensor:
+        """Begin a dream for each seed, which chooses the real moment and all noise; z (N, L)."""
         moments = []
-        for episode in rng.integers(len(self.starts), size=count):
-            length = len(self.starts[episode][1])
-            moments.append((episode, int(rng.integers(self.burn_in, length))))
-        return self.begin_at(moments)
+        for seed in seeds:
+            rng = np.random.default_rng([seed, 1])
+            episode = int(rng.integers(len(self.starts)))
+            moments.append((episode, int(rng.integers(self.burn_in, len(self.starts[episode][1])))))
+        return self.begin_at(moments, seeds)
 
     @torch.inference_mode()
-    def begin_at(self, moments: list[tuple[int, int]]) -> Tensor:
-        """Begin one dream at each ``(rollout, step)``; z (N, L)."""
+    def begin_at(
+        self, moments: Sequence[tuple[int, int]], seeds: Sequence[int] | None = None
+    ) -> Tensor:
+        """Begin a dream at each ``(rollout, step)``, with seeds 0, 1, … by default; z (N, L)."""
         windows = [
             [part[step - self.burn_in : step] for part in self.starts[episode]]
             for episode, step in moments
@@ -90,6 +102,9 @@ class Dream:
         for t in range(self.burn_in):
             self.hidden = self.cell.step(a[:, t], z[:, t], self.hidden)
         self.z = torch.stack([self.starts[e][0][step] for e, step in moments]).to(self.device)
+        own = range(len(moments)) if seeds is None else seeds
+        self.noise = [np.random.default_rng(int(seed)) for seed in own]
+        self.streams, self.t = torch.arange(len(moments), device=self.device), 0
         return self.z
 
     @torch.inference_mode()
@@ -104,8 +119,24 @@ class Dream:
             the episode ends here.
         """
         mus, sigmas, logpi, reward, done, self.hidden = self.cell(action, self.z, self.hidden)
-        self.z = sample_gmm(mus, sigmas, logpi, self.temperature, self.generator)
+        self.z = sample_gmm(mus, sigmas, logpi, self.temperature, noise=self._draw(mus.shape[-2]))
         return self.z, reward, done.sigmoid()
+
+    def _draw(self, gaussians: int) -> tuple[Tensor, Tensor]:
+        """This step's noise: Exponential(1) (N, K) and standard normal (N, L)."""
+        if self.t % CHUNK == 0:
+            f = np.float32
+            e = [rng.standard_exponential((CHUNK, gaussians), dtype=f) for rng in self.noise]
+            n = [rng.standard_normal((CHUNK, self.z.shape[-1]), dtype=f) for rng in self.noise]
+            self.drawn = [torch.from_numpy(np.stack(part)).to(self.device) for part in (e, n)]
+        exponential, normal = (part[self.streams, self.t % CHUNK] for part in self.drawn)
+        self.t += 1
+        return exponential, normal
+
+    def keep(self, rows: Tensor) -> None:
+        """Go on with these rows only: a mask (N,), or indices, which may come several times."""
+        self.z, self.streams = self.z[rows], self.streams[rows]
+        self.hidden = (self.hidden[0][rows], self.hidden[1][rows])
 
     @torch.inference_mode()
     def frames(self) -> np.ndarray:
@@ -155,9 +186,9 @@ class DreamEnv(gym.Env[np.ndarray, Any]):
         """Begin at a real moment. ``options={"moment": (rollout, step)}`` chooses which."""
         super().reset(seed=seed)
         self.t = 0
-        z = self.dream.reset(1, int(self.np_random.integers(2**31)))
-        if options and "moment" in options:
-            z = self.dream.begin_at([options["moment"]])
+        own = [int(self.np_random.integers(2**31))]
+        moment = (options or {}).get("moment")
+        z = self.dream.begin_at([moment], own) if moment else self.dream.begin(own)
         return z[0].cpu().numpy(), {}
 
     def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
