@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -168,17 +168,22 @@ class WindowBatches:
         batch_size: Windows B in a batch.
         size: Windows per epoch; 0 is as many as cover the data once.
         seed: Seed of the order.
+        shuffle: Draw windows at random; otherwise side by side, the same ones in every epoch.
     """
 
-    def __init__(self, dataset: SequenceDataset, batch_size: int, size: int, seed: int) -> None:
-        self.dataset, self.batch_size, self.seed = dataset, batch_size, seed
-        self.size = size or -(-len(dataset) // dataset.seq_len)
+    def __init__(
+        self, dataset: SequenceDataset, batch_size: int, size: int, seed: int, shuffle: bool
+    ) -> None:
+        self.dataset, self.batch_size, self.shuffle, self.seed = dataset, batch_size, shuffle, seed
+        once = -(-len(dataset) // dataset.seq_len)
+        self.size = min(size or once, len(dataset)) if shuffle else once
 
     def __len__(self) -> int:
         return -(-self.size // self.batch_size)
 
     def __call__(self, epoch: int) -> Iterator[list[Tensor]]:
         """The batches of one epoch."""
-        if len(self.dataset):
+        order: Iterable[int] = range(0, len(self.dataset), self.dataset.seq_len)
+        if self.shuffle:
             order = BufferedSampler(self.dataset, epoch_seed(self.seed, epoch), self.size)
-            yield from DataLoader(self.dataset, self.batch_size, sampler=order)
+        yield from DataLoader(self.dataset, self.batch_size, sampler=order)

@@ -149,7 +149,10 @@ def _windows(
         )
         for is_train in (True, False)
     )
-    return WindowBatches(train, batch, size, seed), WindowBatches(test, batch, 0, seed)
+    return (
+        WindowBatches(train, batch, size, seed, shuffle=True),
+        WindowBatches(test, batch, 0, seed, shuffle=False),
+    )
 
 
 @torch.no_grad()
