@@ -22,7 +22,7 @@ from wmlib import (
     train_controller,
 )
 from wmlib.checkpoints import load_checkpoint
-from wmlib.evaluation import Scores
+from wmlib.fitness import Scores
 
 PAYING = "trial_envs:Paying-v0"
 L, H = 4, 8

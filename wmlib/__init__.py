@@ -29,7 +29,8 @@ from wmlib.training import train_convae, train_mdn_rnn
 from wmlib.agent import Agent
 from wmlib.dream import Dream, DreamEnv
 from wmlib.pretrained import WorldModel, load_pretrained, load_trained, save_pretrained
-from wmlib.evaluation import LocalEvaluator, evaluate
+from wmlib.fitness import LocalEvaluator
+from wmlib.evaluation import evaluate
 from wmlib.search import Search
 from wmlib.evolution import train_controller
 from wmlib.pipeline import test_trained_model

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -73,6 +74,12 @@ class Agent:
         for what, (found, wanted) in pairs.items():
             if found != wanted:
                 raise ValueError(f"{what} differ: {found} and {wanted}; train them together")
+
+    def on(self, device: str) -> Agent:
+        """A copy of the agent on another device, with no episodes begun."""
+        vae, cell, controller = copy.deepcopy((self.vae, self.cell, self.controller))
+        space = self.action_map.space
+        return Agent(vae, cell, controller, space, device, self.sample_z, self.amp)
 
     def assign(self, parameters: np.ndarray | None) -> None:
         """Give each episode to come a controller of its own.

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-__all__ = ["autocast", "choose_device", "compiled", "hardware", "has_bf16"]
+__all__ = ["autocast", "choose_device", "compiled", "every_gpu", "hardware", "has_bf16"]
 
 
 @functools.cache
@@ -29,6 +29,12 @@ def choose_device(name: str) -> torch.device:
         print(f"device {name!r}: torch sees no GPU here, so the CPU is used")
         return torch.device("cpu")
     return device
+
+
+def every_gpu(device: torch.device) -> list[str]:
+    """The names of all GPUs where ``"cuda"`` leaves it open which, otherwise that of ``device``."""
+    count = torch.cuda.device_count() if device == torch.device("cuda") else 0
+    return [f"cuda:{i}" for i in range(count)] or [str(device)]
 
 
 @functools.cache

@@ -17,7 +17,7 @@ from wmlib.checkpoints import atomic_path, read_json, save_checkpoint, write_jso
 from wmlib.config import WMControllerConfig
 from wmlib.controller import flatten_parameters, load_parameters
 from wmlib.envs import episode_seed
-from wmlib.evaluation import Evaluator, LocalEvaluator
+from wmlib.fitness import Evaluator, LocalEvaluator
 from wmlib.pretrained import load_agent
 from wmlib.search import Search
 
