@@ -138,7 +138,8 @@ class NoisyPolicy:
         self.driver.start(seeds)
         self.noise = [np.random.default_rng(seed) for seed in seeds]
         low, high = self.actions.low.numpy(), self.actions.high.numpy()
-        self.spread = np.stack([rng.uniform(0, self.most) * (high - low) for rng in self.noise])
+        amounts = [self.most * rng.random() ** 2 for rng in self.noise]  # mostly little
+        self.spread = np.stack([amount * (high - low) for amount in amounts])
         self.shake = np.zeros((len(seeds), self.actions.size))
 
     def act(self, frames: np.ndarray, rows: np.ndarray) -> np.ndarray:
