@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +74,9 @@ def precompute_latents(
         (N, A), ``rewards``, ``terminals`` (N,), ``episode_starts`` (E,), ``final_latents`` and
         ``final_logsigmas`` (E, L): the frame behind each episode's last action. Episodes are in
         the sorted order of their files.
+
+    Raises:
+        ValueError: If L is not V's, or a file cannot be read.
     """
     vae = vae or load_vae(vae_config)
     device = choose_device(mdrnn_config.device)
@@ -88,7 +90,7 @@ def precompute_latents(
             with np.load(path, allow_pickle=False) as archive:
                 if str(archive.get("origin")) == origin:
                     return {key: archive[key] for key in archive.files if key != "origin"}
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        except Exception as error:  # foreign bytes raise almost anything
             raise ValueError(
                 f"{path} cannot be read ({error}); delete it: it is computed again"
             ) from error
@@ -99,6 +101,11 @@ def precompute_latents(
         steps = len(rollout.next_observations)  # one less where the final frame is unknown
         frames = np.concatenate([rollout.observations[:1], rollout.next_observations])
         mu, logsigma = (part.numpy() for part in encode(vae, frames, device, mdrnn_config.amp))
+        if mu.shape[1] != mdrnn_config.latent_size:
+            raise ValueError(
+                f"V gives latents of size {mu.shape[1]}, WMMDNRNNConfig.latent_size is "
+                f"{mdrnn_config.latent_size}; make them equal"
+            )
         episode: dict[str, np.ndarray] = {
             "latents": mu[:steps],
             "logsigmas": logsigma[:steps],
