@@ -445,8 +445,8 @@ def test_killed_in_every_stage_it_ends_where_a_straight_run_does(env: str, tmp_p
 
     straight, killed = tmp_path / "straight", tmp_path / "killed"
     process = start(argv(straight))
-    process.communicate()
-    assert process.returncode == 0
+    said = process.communicate()
+    assert process.returncode == 0, said
 
     def epochs(stage: str) -> int:
         path = killed / "log" / stage / "history.json"
@@ -472,8 +472,8 @@ def test_killed_in_every_stage_it_ends_where_a_straight_run_does(env: str, tmp_p
         if stage != "collect" or env == COUNTING:
             assert progress() < {"collect": 12}.get(stage, 2), f"{stage} was over already"
     process = start(argv(killed))
-    process.communicate()
-    assert process.returncode == 0
+    said = process.communicate()
+    assert process.returncode == 0, said
     wanted, found = state(straight), state(killed)
     assert found.keys() == wanted.keys()
     for key, value in wanted.items():
