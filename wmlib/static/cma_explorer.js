@@ -164,7 +164,7 @@ async function mount({ model, root }) {
     const heights = Float64Array.from({ length: GRID * GRID }, (_, i) => Math.log10(0.05 + f(
       toValue(((i % GRID) + 0.5) / GRID), -toValue((Math.floor(i / GRID) + 0.5) / GRID))));
     const low = Math.log10(0.05), high = heights.reduce((a, b) => Math.max(a, b));
-    const shades = root.dataset.theme === "dark" ? [[206, 220, 238], [26, 33, 45]] : [[255, 252, 243], [128, 152, 184]];
+    const shades = root.dataset.theme === "dark" ? [[216, 221, 228], [96, 114, 140]] : [[255, 252, 243], [128, 152, 184]];
     const rgba = new Uint8ClampedArray(4 * heights.length).fill(255);
     heights.forEach((height, i) => {
       const level = Math.floor((12 * (height - low)) / (high - low)) / 12;

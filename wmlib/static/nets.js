@@ -18,8 +18,17 @@ function readTensors(bytes) {
 
 function toFloats(raw, dtype) {
   if (dtype === "F32") return new Float32Array(raw.buffer);
-  if (dtype === "F16") return Float32Array.from(new Uint16Array(raw.buffer), halfToFloat);
+  if (dtype === "F16") return fromHalves(new Uint16Array(raw.buffer));
   return raw; // U8, a picture
+}
+
+let values = null; // of the 65,536 halves that there are: computed once, and then looked up
+
+function fromHalves(halves) {
+  values ??= new Float32Array(65536).map((_, bits) => halfToFloat(bits));
+  const floats = new Float32Array(halves.length);
+  for (let i = 0; i < halves.length; i++) floats[i] = values[halves[i]];
+  return floats;
 }
 
 /** IEEE half precision: 1 sign bit, 5 of exponent, 10 of fraction. */
@@ -212,24 +221,36 @@ function makeController({ tensors }) {
 
 // ------------------------------------------------------------------------ real frames
 
-/** The recorded frames: `starts` and `clip`, each a list of frames (64, 64, 4), and the tensors. */
+/** The recorded frames, (64, 64, 4) each: the `starts`, and `film(t)`; and rows of the tensors. */
 async function readReal(bytes) {
   const { tensors, notes } = readTensors(bytes);
   const blob = new Blob([tensors.sheet.data], { type: "image/png" });
-  const sheet = await createImageBitmap(blob, { colorSpaceConversion: "none" });
-  const context = make("canvas", { width: sheet.width, height: sheet.height })
-    .getContext("2d", { willReadFrequently: true });
-  context.drawImage(sheet, 0, 0);
-  const size = sheet.width / notes.columns;
-  const frame = (i) => context.getImageData(
-    (i % notes.columns) * size, Math.floor(i / notes.columns) * size, size, size).data;
-  const S = tensors.start_z.shape[0], T = tensors.z.shape[0];
+  const frame = cutSheet(await createImageBitmap(blob, { colorSpaceConversion: "none" }), notes.columns);
+  const S = tensors.start_z.shape[0];
   return {
     starts: Array.from({ length: S }, (_, i) => frame(i)),
-    clip: Array.from({ length: T }, (_, t) => frame(S + t)),
+    film: (t) => frame(S + t),
+    T: tensors.z.shape[0],
     row: (name, i) => rowOf(tensors[name], i),
     kl: tensors.kl.data,
     floor: tensors.floor.data,
+  };
+}
+
+/** The i-th of the square frames that stand side by side in a sheet. */
+function cutSheet(sheet, columns) {
+  const context = make("canvas", { width: sheet.width, height: sheet.height }).getContext("2d");
+  context.drawImage(sheet, 0, 0);
+  const { data } = context.getImageData(0, 0, sheet.width, sheet.height);
+  const size = sheet.width / columns;
+  return function frame(i) {
+    const rgba = new Uint8ClampedArray(4 * size * size);
+    const corner = Math.floor(i / columns) * size * sheet.width + (i % columns) * size;
+    for (let y = 0; y < size; y++) {
+      const from = 4 * (corner + y * sheet.width);
+      rgba.set(data.subarray(from, from + 4 * size), 4 * y * size);
+    }
+    return rgba;
   };
 }
 

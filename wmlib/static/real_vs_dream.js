@@ -5,7 +5,7 @@ async function mount({ model, root, asset }) {
   const decode = makeDecoder(readTensors(v));
   const dynamics = makeDynamics(readTensors(m));
   const real = await readReal(recorded);
-  const T = real.clip.length;
+  const { T } = real;
   const t = trait(model, "t", show);
   const begin = trait(model, "begin", dreamAnew);
   const tau = trait(model, "tau", dreamAnew);
@@ -93,7 +93,7 @@ async function mount({ model, root, asset }) {
 
   function picture(mine, i) {
     mine.frames[i] = decode(mine.z[i]);
-    mine.errors[i] = rmse(mine.frames[i], real.clip[i]);
+    mine.errors[i] = rmse(mine.frames[i], real.film(i));
   }
 
   function moveTo(i) {
@@ -109,7 +109,7 @@ async function mount({ model, root, asset }) {
   function show() {
     const i = t.get(), b = begin.get();
     const dreamed = dream.frames[i] ?? decode(real.row("z", i)); // before the dream: V on the real z
-    world.paint(real.clip[i]);
+    world.paint(real.film(i));
     mind.paint(dreamed);
     time.set(i);
     from.set(b);
