@@ -71,9 +71,10 @@ function choice(name, options, value, onchange) {
   return select;
 }
 
-/** A canvas for one frame of `size` × `size` pixels, shown larger by the stylesheet. */
+/** A canvas for one frame of `size` × `size` pixels; without a label it is mere decoration. */
 function screen(size, label) {
-  const canvas = make("canvas", { width: size, height: size, role: "img", "aria-label": label });
+  const manners = label ? { role: "img", "aria-label": label } : { "aria-hidden": "true" };
+  const canvas = make("canvas", { width: size, height: size, ...manners });
   const context = canvas.getContext("2d");
   const paint = (rgba) => context.putImageData(new ImageData(rgba, size, size), 0, 0);
   return { canvas, paint };
@@ -81,8 +82,7 @@ function screen(size, label) {
 
 /** A small frame that can be chosen. */
 function thumbnail(name, onclick, frame = null) {
-  const { canvas, paint } = screen(64, name);
-  canvas.setAttribute("aria-hidden", "true"); // the button has the name
+  const { canvas, paint } = screen(64);
   if (frame) paint(frame);
   const root = make("button", { type: "button", class: "wm-thumb", "aria-label": name, onclick }, canvas);
   return { root, paint, press: (on) => root.setAttribute("aria-pressed", String(on)) };
