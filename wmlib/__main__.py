@@ -21,7 +21,6 @@ STAGES = {"vae": WMVAEConfig, "rnn": WMMDNRNNConfig, "ctrl": WMControllerConfig}
 # Set by flags without a stage, or by the environment.
 SHARED = {"height", "width", "latent_size", "hidden_size", "action_size", "data_dir", "logdir"}
 SHARED |= {"env_name", "device", "seed", "extra"}
-SHIPPED = "carracing-v3"
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -147,7 +146,7 @@ def _test(args: argparse.Namespace, logdir: str | None) -> None:
     }
     device = args.device or "cuda"
     if logdir is None:
-        agent = load_pretrained(SHIPPED).agent(device=device)
+        agent = load_pretrained().agent(device=device)
         report = score({"V + M, the shipped agent": agent}, args.report, **options)
     else:
         path = args.report or f"{logdir}/report.json"

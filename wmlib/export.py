@@ -25,7 +25,7 @@ from wmlib.controller import Controller
 from wmlib.mdrnn import LOGSIGMA_RANGE, MDRNNCell
 from wmlib.pages import ASSETS, STATIC, asset, encode_png
 from wmlib.pixels import frames_to_tensor
-from wmlib.pretrained import WorldModel, load_pretrained
+from wmlib.pretrained import SHIPPED, WorldModel, load_pretrained
 from wmlib.rollouts import Rollout
 from wmlib.vae import ConvVAE, ConvVAEDecoder
 
@@ -211,7 +211,7 @@ def export(world: WorldModel, episodes: Sequence[Rollout], out: Path) -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Export the shipped models, with their sample episodes, for the widgets of the pages."""
     parser = argparse.ArgumentParser(prog="python -m wmlib.export", description=main.__doc__)
-    parser.add_argument("--name", default="carracing-v3", help="which shipped weights")
+    parser.add_argument("--name", default=SHIPPED, help="which shipped weights")
     world = load_pretrained(parser.parse_args(arguments).name)
     export(world, world.rollouts(), STATIC / "model")
     for name in ASSETS:

@@ -27,6 +27,7 @@ __all__ = ["WorldModel", "load_agent", "load_pretrained", "load_trained", "save_
 
 FOLDER = Path(__file__).parent / "pretrained"
 WEIGHTS = "weights.safetensors"
+SHIPPED = "carracing-quick"  # what is loaded when no name is given
 CONTROLLER = "controller."
 
 
@@ -150,7 +151,7 @@ def save_pretrained(folder: str | os.PathLike[str], world: WorldModel) -> None:
         save_file(tensors, temporary, metadata={"info": json.dumps(world.info)})
 
 
-def load_pretrained(name: str | os.PathLike[str] = "carracing-v3") -> WorldModel:
+def load_pretrained(name: str | os.PathLike[str] = SHIPPED) -> WorldModel:
     """V, M and C that ship with the package, or from a folder of the same form.
 
     Raises:
