@@ -275,6 +275,16 @@ def test_patience_ends_an_episode_that_earns_nothing() -> None:
     assert (step.impatient[0], step.truncated[0], step.terminated[0]) == (False, False, True)
 
 
+def test_a_row_that_patience_ended_is_not_stepped_on() -> None:
+    envs = make_vector_env("trial_envs:Paying-v0", 2)
+    policy = make_policy(lambda frame: [1 if frame[0, 0, 1] == 6 else -1, 0], envs.action_space, 50)
+    steps = play(envs, policy, [6, 13], 50, patience=2)
+    running = [next(steps).rows.tolist() for _ in range(3)]
+    assert running == [[0, 1], [0, 1], [0]]
+    assert envs.envs.get_attr("resting") == (False, True)
+    envs.close()
+
+
 def test_patience_of_nought_never_ends() -> None:
     steps = steps_of("trial_envs:Paying-v0", [6], lambda frame: [-1.0, 0.0])
     assert len(steps) == episode_length(6)
