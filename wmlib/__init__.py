@@ -32,6 +32,8 @@ from wmlib.pretrained import WorldModel, load_pretrained, load_trained, save_pre
 from wmlib.fitness import LocalEvaluator
 from wmlib.evaluation import evaluate
 from wmlib.search import Search
+from wmlib.rehearsal import DreamEvaluator
+from wmlib.cluster import RayEvaluator, collect_on_cluster
 from wmlib.evolution import train_controller
 from wmlib.pipeline import test_trained_model
 
@@ -95,6 +97,9 @@ __all__ = [
     "save_pretrained",
     "evaluate",
     "LocalEvaluator",
+    "DreamEvaluator",
+    "RayEvaluator",
+    "collect_on_cluster",
     "Search",
     "train_controller",
     "test_trained_model",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from wmlib.policies import Policy, make_policy
 from wmlib.rollouts import Rollout, save_rollout
 from wmlib.vector_envs import VectorImageEnv, make_vector_env
 
-__all__ = ["Step", "generate_rollouts", "play"]
+__all__ = ["Step", "generate_rollouts", "play", "rollout_paths"]
 
 WAVE = 64  # episodes collected at once; 1,000 frames of each take 0.8 GB
 
@@ -94,6 +94,7 @@ def generate_rollouts(
     backend: str = "auto",
     env_kwargs: dict[str, Any] | None = None,
     display: bool = True,
+    part: Sequence[int] | None = None,
 ) -> list[Path]:
     """Collect ``rollout_000000.npz`` … in ``data_dir``; a second call adds what is missing.
 
@@ -112,16 +113,17 @@ def generate_rollouts(
         backend: ``"auto"``, ``"gymnasium"`` or ``"envpool"``.
         env_kwargs: Further arguments of the environment.
         display: Show progress.
+        part: Numbers of the files to see to, where machines share the work; all by default.
 
     Returns:
-        The paths of all ``num_rollouts`` files, in order.
+        The paths of all ``num_rollouts`` files, or of those in ``part``, in order.
     """
     if num_rollouts < 1 or seq_len < 1:
         raise ValueError(f"num_rollouts {num_rollouts} and seq_len {seq_len} must be positive")
-    files = [Path(data_dir) / f"rollout_{i:06d}.npz" for i in range(num_rollouts)]
-    missing = [i for i, path in enumerate(files) if not path.exists()]
+    files = rollout_paths(data_dir, range(num_rollouts) if part is None else part)
+    missing = [i for i, path in files.items() if not path.exists()]
     if not missing:
-        return files
+        return list(files.values())
     wave = min(len(missing), WAVE)
     envs = make_vector_env(env_name, wave, backend, num_workers, env_kwargs)
     player = make_policy(policy, envs.action_space, seq_len)
@@ -137,7 +139,12 @@ def generate_rollouts(
     finally:
         bar.close()
         envs.close()
-    return files
+    return list(files.values())
+
+
+def rollout_paths(data_dir: str | os.PathLike[str], numbers: Iterable[int]) -> dict[int, Path]:
+    """Where the rollouts with these numbers are, or will be."""
+    return {i: Path(data_dir) / f"rollout_{i:06d}.npz" for i in numbers}
 
 
 def _record(steps: Iterator[Step]) -> Iterator[tuple[int, Rollout]]:

@@ -206,6 +206,8 @@ class WMControllerConfig(_Config):
     name: str = knob("ctrl", "folder of the search below logdir; one for each C of an ablation")
     backend: str = knob("auto", "vector environments", choices=("auto", "gymnasium", "envpool"))
     evaluator: str = knob("local", "where fitness is measured", choices=("local", "ray", "dream"))
+    ray_workers: int = knob(0, "workers on the Ray cluster (0: one per node)", low=0)
+    temperature: float = knob(1.0, "τ of the dream, where C is trained in it", low=TINY)
     noreload: bool = knob(False, "start anew even where a search was recorded")
     device: str = knob("cuda", "cuda (the CPU where there is none), cuda:N or cpu", pattern=DEVICE)
     amp: bool = knob(True, "bf16 products where the hardware has them")

@@ -21,7 +21,7 @@ from wmlib.fitness import Evaluator, LocalEvaluator
 from wmlib.pretrained import load_agent
 from wmlib.search import Search
 
-__all__ = ["train_controller"]
+__all__ = ["train_controller", "world_options"]
 
 History = list[dict[str, float]]
 # What a recorded search must agree on to be replayed.
@@ -44,7 +44,8 @@ def train_controller(
     Args:
         config: Every setting.
         agent: V and M, and C's architecture; from the logdir by default.
-        evaluator: Where fitness comes from; this machine's environments by default.
+        evaluator: Where fitness comes from; see ``Evaluator``. This machine's environments by
+            default.
         start: The first mean; zeros by default, which is a car that moves.
         on_generation: Called with every new row.
 
@@ -60,7 +61,8 @@ def train_controller(
     if start is None:
         start = np.zeros(len(flatten_parameters(agent.controller.parameters())))
     search = Search(start, config.sigma0, config.pop_size, config.seed, config.diagonal)
-    settings = {key: getattr(config, key) for key in SEARCH_FIELDS} | {"start": start.tolist()}
+    fields = SEARCH_FIELDS + (("evaluator", "temperature") if config.evaluator == "dream" else ())
+    settings = {key: getattr(config, key) for key in fields} | {"start": start.tolist()}
     state = _resume(folder / "search.json", settings, search, config.noreload)
     rows: History = state["rows"]
     own = evaluator is None
@@ -162,13 +164,16 @@ def _top(rows: History) -> float:
 
 
 def _local(config: WMControllerConfig, agent: Agent) -> LocalEvaluator:
-    return LocalEvaluator(
-        agent,
-        config.env_name,
-        config.time_limit,
-        config.patience,
-        config.step_cost,
-        config.backend,
-        config.max_workers,
-        config.extra.get("env_kwargs"),
-    )
+    if config.evaluator != "local":
+        raise ValueError(
+            f"WMControllerConfig.evaluator is {config.evaluator!r}: hand one in as evaluator=…, as "
+            "wmlib's command line does"
+        )
+    return LocalEvaluator(agent, config.env_name, **world_options(config))
+
+
+def world_options(config: WMControllerConfig) -> dict[str, Any]:
+    """What a configuration says of the world, as ``LocalEvaluator`` takes it."""
+    names = ("time_limit", "patience", "step_cost", "backend", "max_workers")
+    options = {name: getattr(config, name) for name in names}
+    return options | {"env_kwargs": config.extra.get("env_kwargs")}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,22 +15,28 @@ from torch import nn
 
 from wmlib.agent import Agent
 from wmlib.checkpoints import atomic_path, read_json, write_json
+from wmlib.cluster import RayEvaluator, collect_on_cluster
 from wmlib.collect import generate_rollouts
 from wmlib.config import WMControllerConfig, WMMDNRNNConfig, WMVAEConfig
 from wmlib.controller import ActionMap
+from wmlib.datasets import split_point
 from wmlib.dream import Dream
 from wmlib.envs import make_env
 from wmlib.evaluation import evaluate
-from wmlib.evolution import train_controller
+from wmlib.evolution import train_controller, world_options
+from wmlib.fitness import Evaluator, LocalEvaluator
 from wmlib.latents import load_vae
 from wmlib.mdrnn import MDRNN
 from wmlib.pixels import frames_to_tensor, tensor_to_frames
 from wmlib.policies import NoisyPolicy, Policy
-from wmlib.pretrained import load_trained
+from wmlib.pretrained import load_agent, load_trained
+from wmlib.rehearsal import DreamEvaluator
 from wmlib.rollouts import read_rollout, rollout_files
 from wmlib.training import train_convae, train_mdn_rnn
 
 __all__ = ["Run", "test_trained_model"]
+
+BEGINNINGS = 32  # episodes in which dreams begin
 
 
 @dataclass
@@ -82,7 +90,10 @@ class Run:
             if options["policy"] == "drive":
                 assert self.driver is not None
                 options["policy"] = NoisyPolicy(self.driver, self.space)
-            generate_rollouts(
+            generate: Callable[..., Any] = generate_rollouts
+            if self.ctrl_config.evaluator == "ray":
+                generate = partial(collect_on_cluster, workers=self.ctrl_config.ray_workers)
+            generate(
                 self.data_dir, self.env_name, seed=self.seed, env_kwargs=self.env_kwargs, **options
             )
 
@@ -101,8 +112,31 @@ class Run:
             )
 
     def train_ctrl(self) -> None:
-        """Stage 3: C."""
-        train_controller(self.ctrl_config)
+        """Stage 3: C, in the world, on a cluster or in M's dream."""
+        agent = load_agent(self.ctrl_config)
+        evaluator = self._evaluator(agent)
+        try:
+            train_controller(self.ctrl_config, agent, evaluator)
+        finally:
+            evaluator.close()
+
+    def _evaluator(self, agent: Agent) -> Evaluator:
+        config = self.ctrl_config
+        if config.evaluator == "local":
+            return LocalEvaluator(agent, config.env_name, **world_options(config))
+        if config.evaluator == "ray":
+            workers = config.ray_workers
+            return RayEvaluator(agent, config.env_name, workers, **world_options(config))
+        if not self.rnn_config.include_reward:
+            raise ValueError(
+                "WMControllerConfig.evaluator is 'dream', WMMDNRNNConfig.include_reward is off: "
+                "such an M has no reward to give; train it with the reward"
+            )
+        files = rollout_files(self.data_dir)
+        files = files[: split_point(len(files), self.rnn_config.num_test_files)]
+        beginnings = [read_rollout(file) for file in files[:: -(-len(files) // BEGINNINGS)]]
+        burn_in = min(30, max(map(len, beginnings)) // 2)
+        return DreamEvaluator(agent, beginnings, config.temperature, burn_in, config.time_limit)
 
     def _finished(self, stage: str) -> bool:
         folder = Path(self.logdir) / stage

@@ -1,0 +1,120 @@
+"""C in the dream: one dream at a time, by the plain cell and by hand, is the oracle."""
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+
+from wmlib import (
+    Agent,
+    Controller,
+    ConvVAE,
+    Dream,
+    DreamEvaluator,
+    MDRNNCell,
+    Rollout,
+    load_parameters,
+    train_controller,
+)
+from wmlib.config import WMControllerConfig
+
+L, H, LIMIT, BURN_IN = 4, 16, 25, 3
+CAR = gym.spaces.Box(np.float32([-1, 0, 0]), np.float32([1, 1, 1]))
+SEEDS = [3, 14, 15, 92]
+
+
+def rollout(seed: int, steps: int = 12) -> Rollout:
+    rng = np.random.default_rng(seed)
+    frames = rng.integers(0, 256, (steps, 4, 4, 3), dtype=np.uint8).repeat(16, 1).repeat(16, 2)
+    actions = rng.uniform(CAR.low, CAR.high, (steps, 3)).astype(np.float32)
+    return Rollout(frames, actions, np.zeros(steps, np.float32), np.zeros(steps, np.float32))
+
+
+@pytest.fixture(scope="module")
+def agent() -> Agent:
+    """An untrained memory whose ends and rewards depend on where the dream goes."""
+    torch.manual_seed(0)
+    vae, cell = ConvVAE(3, L), MDRNNCell(L, 3, H, 2)
+    vae.encoder.fc_mu.weight.data *= 200
+    cell.gmm_linear.weight.data[-2:] *= 4
+    cell.gmm_linear.bias.data[-1] = -0.6
+    return Agent(vae, cell, Controller(L, H, 3), CAR, amp=False)
+
+
+@pytest.fixture(scope="module")
+def rollouts() -> list[Rollout]:
+    return [rollout(0), rollout(1)]
+
+
+@pytest.fixture(scope="module")
+def population() -> np.ndarray:
+    return np.random.default_rng(0).normal(size=(5, 3 * (L + H) + 3))
+
+
+@torch.no_grad()
+def dreamt_alone(
+    agent: Agent, rollouts: list[Rollout], parameters: np.ndarray, seed: int
+) -> tuple[float, int]:
+    """Return and steps of a single dream."""
+    dream = Dream(agent.vae, agent.cell, rollouts, burn_in=BURN_IN)
+    controller = load_parameters(parameters, Controller(L, H, 3))
+    dream.begin([seed])
+    total = 0.0
+    for step in range(1, LIMIT + 1):  # noqa: B007
+        action = agent.action_map(controller(dream.z, dream.hidden[0]))
+        _, reward, end = dream.step(action)
+        total += float(reward)
+        if end >= 0.5:
+            break
+    return total, step
+
+
+def test_a_batch_of_dreams_is_each_dream_alone(
+    agent: Agent, rollouts: list[Rollout], population: np.ndarray
+) -> None:
+    evaluator = DreamEvaluator(agent, rollouts, burn_in=BURN_IN, time_limit=LIMIT)
+    found = evaluator(population, SEEDS)
+    alone = [[dreamt_alone(agent, rollouts, p, seed) for seed in SEEDS] for p in population]
+    wanted = np.array(alone)  # (P, E, 2)
+    np.testing.assert_allclose(found.returns, wanted[..., 0], rtol=1e-4, atol=1e-4)
+    assert found.steps == wanted[..., 1].sum()
+    lengths = set(wanted[..., 1].ravel())
+    assert len(lengths) > 3  # some left the batch before others
+    assert LIMIT in lengths
+
+
+def test_who_else_is_scored_makes_no_difference(
+    agent: Agent, rollouts: list[Rollout], population: np.ndarray
+) -> None:
+    evaluator = DreamEvaluator(agent, rollouts, burn_in=BURN_IN, time_limit=LIMIT)
+    whole = evaluator(population, SEEDS).returns
+    part = evaluator(population[2:3], SEEDS[1:2]).returns
+    np.testing.assert_allclose(part, whole[2:3, 1:2], rtol=1e-4, atol=1e-4)
+    np.testing.assert_array_equal(evaluator(population, SEEDS).returns, whole)
+
+
+def test_in_bfloat16_the_first_steps_are_the_same(
+    agent: Agent, rollouts: list[Rollout], population: np.ndarray
+) -> None:
+    """Later ones are not: a dream is chaotic, and rounding picks another of its futures."""
+    plain = DreamEvaluator(agent, rollouts, burn_in=BURN_IN, time_limit=4, end_probability=2)
+    fast = DreamEvaluator(agent, rollouts, burn_in=BURN_IN, time_limit=4, end_probability=2)
+    fast.dream = Dream(agent.vae, agent.cell, rollouts, burn_in=BURN_IN, fast=True)
+    wanted, found = (each(population, SEEDS).returns for each in (plain, fast))
+    assert np.median(np.abs(found - wanted)) < 0.02
+    assert np.corrcoef(found.ravel(), wanted.ravel())[0, 1] > 0.9
+
+
+def test_the_search_climbs_in_the_dream(
+    agent: Agent, rollouts: list[Rollout], tmp_path: object
+) -> None:
+    config = WMControllerConfig(
+        latent_size=L, hidden_size=H, logdir=str(tmp_path), num_generations=8, pop_size=12,
+        n_samples=8, eval_interval=8, eval_episodes=8, display=False, evaluator="dream",
+        sigma0=0.5,
+    )  # fmt: skip
+    evaluator = DreamEvaluator(agent, rollouts, burn_in=BURN_IN, time_limit=10, end_probability=2)
+    rows = train_controller(config, agent, evaluator)
+    assert np.mean([row["mean"] for row in rows[-3:]]) > rows[0]["mean"]
+    with pytest.raises(ValueError, match="evaluator is 'dream': hand one in"):
+        train_controller(config, agent)
