@@ -117,6 +117,14 @@ def assert_described(html: str) -> None:
         assert re.search(r"""\balt=(["'])[^"']{3,}""", image), image[:200]
 
 
+def test_pictures_in_the_prose_are_part_of_the_notebook(path: Path) -> None:
+    """Neither Colab nor JupyterLab, opened on the notebook, sees the files around it."""
+    for source in prose(path):
+        sources = re.findall(r"!\[[^\]]*\]\(([^)]*)", source)
+        sources += re.findall(r"<img\b[^>]*\bsrc=[\"']([^\"']*)", source)
+        assert not [s[:80] for s in sources if not s.startswith("data:image/")]
+
+
 def test_widgets_are_there_without_a_kernel(path: Path) -> None:
     kind = "application/vnd.jupyter.widget-view+json"
     models = {
