@@ -1,6 +1,7 @@
 """A whole training in small: each stage leaves what the next one needs, and none is done twice."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 import wmlib.pipeline
-from wmlib import load_trained
+from wmlib import Agent, LocalEvaluator, generate_rollouts, load_trained
 from wmlib import test_trained_model as trained_model_test  # pytest would take it for a test
 from wmlib.pipeline import Run
 
@@ -101,6 +102,46 @@ def test_a_second_round_learns_from_the_drives_of_the_first(done: Path, tmp_path
     assert all(len(drive["actions"]) == 5 for drive in drives)
     # Around what the driver, all but untrained, does; a random player fills the whole box.
     assert np.std(np.concatenate([drive["actions"] for drive in drives])[:, 1]) < 0.6
+
+
+def test_c_can_be_trained_in_the_dream(done: Path, tmp_path: Path) -> None:
+    shutil.copytree(done, tmp_path, dirs_exist_ok=True)
+    dreaming = {"evaluator": "dream", "name": "dreamer", "time_limit": 9, "n_samples": 3}
+    make(tmp_path, ctrl=CTRL | {"display": False} | dreaming).train_ctrl()
+    (row,) = json.loads((tmp_path / "log" / "dreamer" / "search.json").read_text())["rows"]
+    assert 6 <= row["env_steps"] <= 2 * 3 * 9  # dreamt ones
+    assert row["mean"] != int(row["mean"])  # the real world pays whole numbers
+    awake = make(
+        tmp_path, ctrl=CTRL | dreaming, rnn=RNN | {"hidden_size": 7, "include_reward": False}
+    )
+    with pytest.raises(ValueError, match=r"include_reward is off: such an M has no reward"):
+        awake.train_ctrl()
+
+
+def test_on_a_cluster_it_is_the_same_run(
+    done: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With this machine in the cluster's place; a real one is in ``test_cluster``."""
+
+    def nearby(agent: Agent, env_name: str, workers: int, **options: Any) -> LocalEvaluator:
+        assert workers == 3
+        return LocalEvaluator(agent, env_name, **options)
+
+    def collected(*args: Any, workers: int, **options: Any) -> list[Path]:
+        assert workers == 3
+        return generate_rollouts(*args, **options)
+
+    monkeypatch.setattr(wmlib.pipeline, "RayEvaluator", nearby)
+    monkeypatch.setattr(wmlib.pipeline, "collect_on_cluster", collected)
+    train(make(tmp_path, ctrl=CTRL | {"display": False, "evaluator": "ray", "ray_workers": 3}))
+    for name in ("data/rollout_000003.npz", "log/ctrl/generations.csv"):
+        here, there = (folder / name for folder in (done, tmp_path))
+        found, wanted = there.read_bytes(), here.read_bytes()
+        if name.endswith("csv"):  # its second column is seconds
+            found, wanted = (
+                [line.split(b",")[2:] for line in text.splitlines()] for text in (found, wanted)
+            )
+        assert found == wanted
 
 
 def test_a_wrong_environment_fails_before_any_work(tmp_path: Path) -> None:
