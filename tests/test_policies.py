@@ -32,8 +32,10 @@ def test_every_policy_plays_every_space(name: str, space: object) -> None:
 
 @pytest.mark.parametrize("name", POLICIES)
 def test_an_episode_follows_from_its_seed_alone(name: str) -> None:
-    """Whatever its place in the batch, and however often."""
+    """Whatever its place in the batch: the plan that the seed draws, from its beginning."""
     told = played(name, CAR, [7, 8, 9])
+    plan = POLICIES[name](np.random.default_rng(7), ActionMap(CAR), STEPS)
+    np.testing.assert_array_equal(told[0], plan.astype(np.float32))
     np.testing.assert_array_equal(played(name, CAR, [9, 7]), told[[2, 0]])
     assert not np.array_equal(told[0], told[1])
 

@@ -76,8 +76,18 @@ def test_rows_can_be_put_to_rest_and_woken(three: VectorImageEnv) -> None:
     assert three.step(np.arange(3), MIDDLE)[0][:, 0, 0, 0].tolist() == [1, 1, 1]
 
 
+def test_rows_that_ended_rest_on_when_others_are_put_to_rest(three: VectorImageEnv) -> None:
+    three.reset([0, 3, 6])
+    for _ in range(episode_length(0)):
+        three.step(np.arange(3), MIDDLE)
+    three.rest(np.array([1]))
+    frames, *_ = three.step(np.array([2]), MIDDLE[:1])
+    assert frames[0, 0, 0, 0] == episode_length(0) + 1
+
+
 def test_fewer_episodes_than_rows(three: VectorImageEnv) -> None:
     assert three.reset([7]).shape == (1, 64, 64, 3)
+    assert three.envs.get_attr("resting") == (False, True, True)
     for count in range(episode_length(7)):
         frames, rewards, terminated, _ = three.step(np.array([0]), MIDDLE[:1])
         assert (len(frames), rewards[0]) == (1, count)
