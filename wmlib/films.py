@@ -16,7 +16,7 @@ import torch
 from wmlib.pixels import tensor_to_frames
 from wmlib.vae import ConvVAE
 
-__all__ = ["WIDTH", "Frames", "Picture", "film", "strip", "traversal"]
+__all__ = ["Frames", "Picture", "film", "strip", "traversal"]
 
 WIDTH = 640  # CSS pixels; on a phone everything shrinks to about half, and must still be legible
 GAP, FONT = 4, 17.0  # pixels

@@ -16,7 +16,7 @@ import numpy as np
 from wmlib.films import WIDTH, Picture
 
 if TYPE_CHECKING:  # matplotlib is imported where it draws: `import wmlib` stays quick
-    from matplotlib.figure import Figure
+    import matplotlib.figure
 
 __all__ = ["Plot", "canvas", "evolution_curve", "kl_bars", "read_generations", "scores"]
 __all__ += ["training_curve"]
@@ -53,7 +53,7 @@ class Plot(Picture):
 
     role = "plot"
 
-    def __init__(self, figure: Figure, alt: str) -> None:
+    def __init__(self, figure: matplotlib.figure.Figure, alt: str) -> None:
         super().__init__(alt, WIDTH)
         self.figure = figure
         if "matplotlib.pyplot" in sys.modules:  # pyplot's own figures would be shown twice
@@ -69,7 +69,7 @@ class Plot(Picture):
 @contextmanager
 def canvas(
     rows: int = 1, columns: int = 1, height: float = 3.2, **kwargs: Any
-) -> Iterator[tuple[Figure, Any]]:
+) -> Iterator[tuple[matplotlib.figure.Figure, Any]]:
     """A matplotlib figure and its axes in the book's style, to draw on inside a ``with``.
 
     Example:

@@ -12,7 +12,7 @@ from sphinx.application import Sphinx
 from sphinx.config import Config
 
 import wmlib
-from wmlib import config
+from wmlib import config, films, plots
 
 MARK = "<!-- made from the code -->"
 
@@ -23,17 +23,20 @@ def api() -> Iterator[str]:
     for name in wmlib.__all__:
         module = getattr(getattr(wmlib, name), "__module__", "")
         if module.startswith("wmlib."):
-            rooms.setdefault(module, []).append(name)
+            rooms.setdefault(module, []).append(f"wmlib.{name}")
+    for room in (films, plots):
+        rooms[room.__name__] = [f"{room.__name__}.{name}" for name in room.__all__]
     for room, names in rooms.items():
         caption = (inspect.getdoc(sys.modules[room]) or "").splitlines()[0]
         yield f"## `{room}`\n\n{caption}\n"
         for name in names:
-            thing = getattr(wmlib, name)
-            kind = "class" if inspect.isclass(thing) else "function"
+            package, _, own = name.rpartition(".")
+            is_class = inspect.isclass(getattr(sys.modules[package], own))
+            kind = "class" if is_class else "function"
             # A configuration has its fields on a page of its own.
             arguments = "(**fields)" if room == config.__name__ else ""
-            yield f"```{{eval-rst}}\n.. auto{kind}:: wmlib.{name}{arguments}"
-            yield "   :members:\n```\n" if kind == "class" else "```\n"
+            yield f"```{{eval-rst}}\n.. auto{kind}:: {name}{arguments}"
+            yield "   :members:\n```\n" if is_class else "```\n"
 
 
 def configuration() -> Iterator[str]:
