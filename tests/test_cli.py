@@ -19,6 +19,7 @@ import pytest
 import torch
 
 import wmlib.__main__ as cli
+from wmlib import Agent
 from wmlib.__main__ import SHARED, STAGES, main
 from wmlib.checkpoints import load_checkpoint, save_checkpoint
 from wmlib.pipeline import Run
@@ -187,6 +188,20 @@ def test_a_run_ends_in_a_report_and_in_plain_words(
     assert "The agent is not clearly better than random play: +0 points." in said
 
 
+def test_a_second_round_learns_from_the_drives_of_the_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drives = [{"num_rollouts": 6, "seq_len": 40, "policy": "drive"}]
+    again = PRESETS["smoke"] | {"rollouts": drives}
+    monkeypatch.setitem(PRESETS, "smoke", PRESETS["smoke"] | {"again": again})
+    assert main(words(tmp_path, "--vae_epochs", "1", "--rnn_epochs", "1")) == 0
+    assert len(list((tmp_path / "data").glob("*.npz"))) == 6
+    for folder in ("log/round1", "log"):
+        assert (tmp_path / folder / "ctrl" / "best.tar").exists()
+    reports = sorted(tmp_path.rglob("report.json"))
+    assert reports == [tmp_path / "log" / "report.json"]
+
+
 def test_weights_can_be_tested_alone(copy: Path, tmp_path: Path) -> None:
     report = tmp_path / "elsewhere" / "report.json"
     before = contents(copy / "log")
@@ -198,6 +213,20 @@ def test_weights_can_be_tested_alone(copy: Path, tmp_path: Path) -> None:
     again = json.loads(report.read_text())
     assert [row["returns"] for row in again["rows"]] == [row["returns"] for row in first["rows"]]
     assert contents(copy / "log") == before
+
+
+def test_the_search_and_the_way_of_acting_that_were_named_are_tested(
+    copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (copy / "log" / "ctrl").rename(copy / "log" / "other")
+    seen: list[Agent] = []
+    monkeypatch.setattr(
+        "wmlib.pipeline.evaluate", lambda agent, **kw: seen.append(agent) or {"mean": 0, "std": 0}
+    )
+    monkeypatch.setattr(cli, "_in_words", lambda rows: "")
+    argv = ["--test", "--ctrl_name", "other", "--ctrl_sample_z", "--no_amp", "--device", "cpu"]
+    assert main(words(copy, *argv)) == 0
+    assert (seen[1].sample_z, seen[1].amp, seen[1].device.type) == (True, False, "cpu")
 
 
 def test_collecting_alone_leaves_rollouts_alone(

@@ -115,9 +115,11 @@ def _train(args: argparse.Namespace) -> None:
     runs = _runs(args)
     for number, run in enumerate(runs):
         if number:
-            before = runs[number - 1]
-            world = load_trained(before.logdir)
-            run.driver = world.agent(device=before.ctrl_config.device)
+            before = runs[number - 1].ctrl_config
+            world = load_trained(
+                before.logdir, before.name, env_name=args.env, env_kwargs=args.env_kwargs
+            )
+            run.driver = world.agent(device=before.device)
         steps = {"vae": run.train_vae, "rnn": run.train_rnn, "ctrl": run.train_ctrl}
         if args.stage == "all" or args.generate_only:
             run.collect()
@@ -144,13 +146,14 @@ def _test(args: argparse.Namespace, logdir: str | None) -> None:
         "backend": ctrl.get("backend", "gymnasium"),
         "display": ctrl.get("display", True),
     }
-    device = args.device or "cuda"
+    acting = {key: ctrl[key] for key in ("device", "sample_z", "amp") if key in ctrl}
     if logdir is None:
-        agent = load_pretrained().agent(device=device)
+        agent = load_pretrained().agent(**acting)
         report = score({"V + M, the shipped agent": agent}, args.report, **options)
     else:
         path = args.report or f"{logdir}/report.json"
-        report = test_trained_model(logdir, report=path, device=device, **options)
+        name = ctrl.get("name", "ctrl")
+        report = test_trained_model(logdir, report=path, search=name, acting=acting, **options)
         print(f"report: {path}")
     print(_in_words(report["rows"]))
 

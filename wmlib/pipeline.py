@@ -188,7 +188,8 @@ def test_trained_model(
     episodes: int = 100,
     seed: int = 0,
     report: str | None = None,
-    device: str = "cuda",
+    search: str = "ctrl",
+    acting: dict[str, Any] | None = None,
     **options: Any,
 ) -> dict[str, Any]:
     """Score what a run left in ``logdir`` on fresh tracks, beside a random policy.
@@ -199,16 +200,17 @@ def test_trained_model(
         episodes: Fresh episodes for each of the two.
         seed: Which tracks.
         report: JSON file for the rows.
-        device: Where to compute.
+        search: Folder of C below the logdir, where there are several.
+        acting: Further arguments of ``Agent``: device, sample_z, amp.
         options: Further arguments of ``evaluate``.
 
     Returns:
         ``{"rows": [random, agent]}``.
     """
     env_kwargs = options.get("env_kwargs") or {}
-    world = load_trained(logdir, env_name=env_name, env_kwargs=env_kwargs)
+    world = load_trained(logdir, search, env_name=env_name, env_kwargs=env_kwargs)
     return score(
-        {"random": "random", "agent": world.agent(device=device)},
+        {"random": "random", "agent": world.agent(**(acting or {}))},
         report,
         env_name=env_name,
         episodes=episodes,

@@ -92,18 +92,18 @@ def controller_from_state(state: dict[str, Tensor], origin: str) -> Controller:
     return controller
 
 
-def load_trained(logdir: str | os.PathLike[str], **info: Any) -> WorldModel:
-    """V, M and C from ``<logdir>/{vae,mdrnn,ctrl}/best.tar``.
+def load_trained(logdir: str | os.PathLike[str], search: str = "ctrl", **info: Any) -> WorldModel:
+    """V, M and C from ``<logdir>/{vae,mdrnn,ctrl}/best.tar``; ``search`` names C's folder.
 
     Raises:
         FileNotFoundError: If a stage is missing; names it.
         ValueError: If a file cannot be trusted, or the sizes do not fit together.
     """
-    paths = {stage: Path(logdir) / stage / "best.tar" for stage in ("vae", "mdrnn", "ctrl")}
+    paths = {stage: Path(logdir) / stage / "best.tar" for stage in ("vae", "mdrnn", search)}
     states = {stage: load_checkpoint(path)["state_dict"] for stage, path in paths.items()}
     vae = vae_from_state(states["vae"], str(paths["vae"]))
     mdrnn = mdrnn_from_state(states["mdrnn"], vae.latent_size, str(paths["mdrnn"]))
-    controller = controller_from_state(states["ctrl"], str(paths["ctrl"]))
+    controller = controller_from_state(states[search], str(paths[search]))
     return WorldModel(vae, mdrnn, {"shipped": controller}, info, Path(logdir))
 
 
