@@ -16,6 +16,7 @@ from wmlib.datasets import (
     RolloutDataset,
     SequenceDataset,
 )
+from wmlib.rollouts import read_rollout
 
 __all__ = ["BufferedSampler", "FrameBatches", "LatentBatches", "WindowBatches", "epoch_seed"]
 
@@ -83,9 +84,10 @@ class FrameBatches:
             budget = torch.cuda.mem_get_info(device)[0] // 2
         self.frames: Tensor | None = None
         if len(dataset) and dataset.transform is None and len(dataset) * 64 * 64 * 3 <= budget:
-            files = range(len(dataset.files))
-            frames = np.concatenate([dataset.rollout(file).observations for file in files])
-            dataset.buffer.clear()
+            frames = np.empty((len(dataset), 64, 64, 3), dtype=np.uint8)  # never held twice
+            for file, end in zip(dataset.files, dataset.ends, strict=True):
+                part = read_rollout(file, dataset.alignment).observations
+                frames[end - len(part) : end] = part
             self.frames = torch.from_numpy(frames).to(device)
 
     def __len__(self) -> int:
