@@ -68,17 +68,15 @@ class Workers:
             os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
             ray.init(log_to_driver=False, logging_level=logging.WARNING)
         nodes = self._nodes()
-        count = count or len(nodes)
-        threads = max(1, int(sum(nodes.values())) // count)
+        places = list(itertools.islice(itertools.cycle(nodes), count or len(nodes)))
         self.build = ray.put(build)  # kept: an actor that is started again wants it again
         near = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy
+        lasting = self.ray.remote(max_restarts=-1, max_task_retries=-1)(_Worker)
         self.workers = [
-            self.ray.remote(_Worker)
-            .options(
-                max_restarts=-1, max_task_retries=-1, scheduling_strategy=near(node, soft=True)
+            lasting.options(scheduling_strategy=near(node, soft=True)).remote(
+                self.build, threads=max(1, int(nodes[node]) // places.count(node))
             )
-            .remote(self.build, threads)
-            for node in itertools.islice(itertools.cycle(nodes), count)
+            for node in places
         ]
 
     def _nodes(self) -> dict[str, float]:

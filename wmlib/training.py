@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from wmlib.batches import FrameBatches, LatentBatches, WindowBatches
 from wmlib.config import WMMDNRNNConfig, WMVAEConfig
@@ -43,8 +44,9 @@ def train_convae(
     """
     torch.manual_seed(config.seed)
     device = choose_device(config.device)
-    vae = vae or ConvVAE(3, config.latent_size)
-    vae = vae.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    vae = (vae or ConvVAE(3, config.latent_size)).to(device)
+    if device.type == "cuda":  # a CPU's library orders the weights itself, and better
+        vae = vae.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     model = compiled(vae, device, config.compile)
     size, batch, held_out = config.epoch_size, config.train_batch_size, config.num_test_files
     train, test = (
@@ -60,9 +62,9 @@ def train_convae(
         x = x.to(memory_format=torch.channels_last)
         with autocast(device, config.amp):
             recon, mu, logsigma = (part.float() for part in model(x))
-        mse = (recon - x).pow(2).sum()
         total = conv_vae_loss_fn(recon, x, mu, logsigma, config.beta, config.kl_tolerance)
-        return {"loss": total / len(x), "mse": mse.detach() / len(x)}
+        mse = F.mse_loss(recon.detach(), x, reduction="sum")
+        return {"loss": total / len(x), "mse": mse / len(x)}
 
     optimizer = torch.optim.Adam(vae.parameters(), lr=config.learning_rate, fused=True)
     return fit("vae", vae, optimizer, config, loss, train, test, on_sample, display)
