@@ -418,11 +418,15 @@ def complaint(capsys: pytest.CaptureFixture[str]) -> str:
 
 
 def start(argv: list[str]) -> subprocess.Popen[str]:
-    """The command in a process group of its own, as a terminal has it."""
+    """The command in a process group of its own, as a terminal has it.
+
+    A background job, such as a CI runner may be, hands an ignored Ctrl-C down to its children.
+    """
     environment = os.environ | {"PYTHONPATH": str(TESTS), "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
         [sys.executable, "-m", "wmlib", *argv], env=environment, start_new_session=True,
         text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
 
 

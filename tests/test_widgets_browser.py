@@ -333,13 +333,14 @@ def test_a_slider_moves_the_frame(anywhere, world: WorldModel) -> None:
     before, name = dataset(root, "z"), chosen(root)
     latent = int(name.split()[1])
     old = pixels(root)
-    settled(root, lambda: root.get_by_label(name, exact=True).fill("-2.5"))
+    there, back = (-2.5, 2.5) if before[latent] > 0 else (2.5, -2.5)  # the longer way first
+    settled(root, lambda: root.get_by_label(name, exact=True).fill(str(there)))
     z = dataset(root, "z")
-    assert z[latent] == -2.5
+    assert z[latent] == there
     shown = pixels(root)
     assert_shows(shown, world, z, wrong=before)
     assert (np.abs(shown - old) > 0).mean() > 0.5
-    settled(root, lambda: root.get_by_label(name, exact=True).fill("2.5"))
+    settled(root, lambda: root.get_by_label(name, exact=True).fill(str(back)))
     assert_shows(pixels(root), world, dataset(root, "z"), wrong=z)
 
 

@@ -191,7 +191,7 @@ def export(world: WorldModel, episodes: Sequence[Rollout], out: Path) -> None:
     cell = world.cell
     real = pack_real(world, episodes)
     v = _halve(fold_decoder(world.vae.decoder), keep=["w1"])
-    m = _halve(pack_dynamics(cell, world.controller))
+    m = _halve(pack_dynamics(cell, world.controller), keep=["w_c"])
     wide = 2 * torch.randn(64, world.vae.latent_size, generator=torch.Generator().manual_seed(0))
     v_error = decode_error(world.vae, v, torch.cat([real["z"], wide]))
     m_error = dynamics_error(world, m, real["z"], real["actions"])

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import multiprocessing
 import os
+import signal
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -44,6 +46,13 @@ class _Idle(gym.Wrapper[Any, Any, Any, Any]):
 
 def _make_row(env_name: str, kwargs: dict[str, Any]) -> _Idle:
     return _Idle(make_image_env(env_name, **kwargs))
+
+
+def _make_worker(env_name: str, kwargs: dict[str, Any]) -> gym.Env[Any, Any]:
+    """A row in a process of its own, which Ctrl-C ends without a word: the main one says it."""
+    if multiprocessing.parent_process() is not None:  # gymnasium also makes one here, to look at
+        signal.signal(signal.SIGINT, lambda *_: os._exit(130))
+    return _make_row(env_name, kwargs)
 
 
 class VectorImageEnv(Protocol):
@@ -88,11 +97,12 @@ class _GymnasiumVector:
 
     def __init__(self, env_name: str, rows: int, kwargs: dict[str, Any]) -> None:
         self.rows, self.env_name = rows, env_name
-        make = [functools.partial(_make_row, env_name, kwargs)] * rows
+        alone, mode = rows == 1, AutoresetMode.DISABLED
+        make = functools.partial(_make_row if alone else _make_worker, env_name, kwargs)
         self.envs: SyncVectorEnv | AsyncVectorEnv = (
-            SyncVectorEnv(make, autoreset_mode=AutoresetMode.DISABLED)
-            if rows == 1
-            else AsyncVectorEnv(make, autoreset_mode=AutoresetMode.DISABLED)
+            SyncVectorEnv([make], autoreset_mode=mode)
+            if alone
+            else AsyncVectorEnv([make] * rows, autoreset_mode=mode)
         )
         self.action_space = self.envs.single_action_space
 
