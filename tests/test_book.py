@@ -1,5 +1,6 @@
 """The built book: complete, linked, and with no address of a CDN in it."""
 
+import json
 import re
 from html.parser import HTMLParser
 from importlib.resources import files
@@ -10,6 +11,7 @@ import pytest
 import yaml
 
 import wmlib
+from wmlib import films, plots, widgets
 
 pytestmark = pytest.mark.slow
 
@@ -119,9 +121,20 @@ def test_the_vendored_anywidget_is_the_installed_one(root: Path) -> None:
 
 def test_the_api_reference_has_every_public_name(site: Path, pages: dict[Path, Page]) -> None:
     ids = pages[site / "book" / "api.html"].ids
-    documented = [name for name in wmlib.__all__ if callable(getattr(wmlib, name))]
-    assert len(documented) > 20
-    assert not [name for name in documented if f"wmlib.{name}" not in ids]
+    public = [f"wmlib.{name}" for name in wmlib.__all__ if callable(getattr(wmlib, name))]
+    assert len(public) > 20
+    for room in (films, plots, widgets):
+        public += [f"{room.__name__}.{name}" for name in room.__all__]
+    assert not set(public) - ids
+
+
+def test_the_status_page_has_every_chapter(site: Path, root: Path) -> None:
+    html = (site / "book" / "status.html").read_text()
+    times = json.loads((root / "book" / "run_times.json").read_text())
+    for path in (root / "notebooks").glob("*.ipynb"):
+        assert f'href="../notebooks/{path.stem}.html"' in html
+    assert all(entry["machine"] in html for entry in times.values())
+    assert "not yet measured" not in html
 
 
 def test_the_configuration_reference_has_every_field(site: Path) -> None:

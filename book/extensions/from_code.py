@@ -2,19 +2,25 @@
 
 import dataclasses
 import inspect
+import json
 import math
 import re
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 from sphinx.application import Sphinx
 from sphinx.config import Config
 
 import wmlib
-from wmlib import config, films, plots
+from wmlib import config, films, plots, widgets
 
 MARK = "<!-- made from the code -->"
+ROOT = Path(__file__).resolve().parents[2]
+# Rooms of classes that are made by keyword. A configuration's fields have a page of their own, and
+# a widget's attributes stand in its docstring.
+BY_KEYWORD = {config.__name__: "(**fields)", widgets.__name__: "(**attributes)"}
 
 
 def api() -> Iterator[str]:
@@ -24,7 +30,7 @@ def api() -> Iterator[str]:
         module = getattr(getattr(wmlib, name), "__module__", "")
         if module.startswith("wmlib."):
             rooms.setdefault(module, []).append(f"wmlib.{name}")
-    for room in (films, plots):
+    for room in (films, plots, widgets):
         rooms[room.__name__] = [f"{room.__name__}.{name}" for name in room.__all__]
     for room, names in rooms.items():
         caption = (inspect.getdoc(sys.modules[room]) or "").splitlines()[0]
@@ -33,8 +39,7 @@ def api() -> Iterator[str]:
             package, _, own = name.rpartition(".")
             is_class = inspect.isclass(getattr(sys.modules[package], own))
             kind = "class" if is_class else "function"
-            # A configuration has its fields on a page of its own.
-            arguments = "(**fields)" if room == config.__name__ else ""
+            arguments = BY_KEYWORD.get(room, "") if is_class else ""
             yield f"```{{eval-rst}}\n.. auto{kind}:: {name}{arguments}"
             yield "   :members:\n```\n" if is_class else "```\n"
 
@@ -68,9 +73,31 @@ def _allowed(field: dataclasses.Field[Any]) -> str:
     return ", ".join(filter(None, [lower, upper]))
 
 
+def status() -> Iterator[str]:
+    """One row per chapter, and the machines and versions behind the rows."""
+    times = json.loads((ROOT / "book" / "run_times.json").read_text())
+    places: list[dict[str, Any]] = []
+    yield "| chapter | seconds that passed | seconds computed | it says | measured on |"
+    yield "|---|--:|--:|--:|---|"
+    for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
+        if path.stem not in times:
+            yield f"| [](../notebooks/{path.name}) | – | – | – | not yet measured |"
+            continue
+        entry = times[path.stem]
+        place = {key: entry[key] for key in ("machine", "versions")}
+        places += [] if place in places else [place]
+        cells = [f"{entry['wall']:.0f}", f"{entry['cpu']:.0f}", f"{entry['takes']}"]
+        letter = chr(ord("A") + places.index(place))
+        yield f"| [](../notebooks/{path.name}) | {' | '.join(cells)} | {letter} |"
+    for letter, place in zip("ABCDEFGHIJKL", places, strict=False):
+        yield f"\n## {letter}: {place['machine']}\n\n| package | version |\n|---|---|"
+        yield from (f"| {name} | {version} |" for name, version in place["versions"].items())
+
+
 PAGES: dict[str, Callable[[], Iterator[str]]] = {
     "book/api": api,
     "book/configuration": configuration,
+    "book/status": status,
 }
 
 
