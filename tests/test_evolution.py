@@ -76,6 +76,17 @@ def stop_after(generation: int) -> Callable[[dict[str, float]], None]:
     return on_generation
 
 
+def test_a_search_goes_on_from_its_recorded_start(config: WMControllerConfig, agent: Agent) -> None:
+    train_controller(config, agent, Hill(), start=TARGET + 1)
+    straight = parameters(Path(config.logdir) / "ctrl" / "checkpoint.tar")
+    config.noreload, config.num_generations = True, 3
+    train_controller(config, agent, Hill(), start=TARGET + 1)
+    config.noreload, config.num_generations = False, 8
+    train_controller(config, agent, Hill())  # who goes on need not know where it began
+    resumed = parameters(Path(config.logdir) / "ctrl" / "checkpoint.tar")
+    np.testing.assert_array_equal(resumed, straight)
+
+
 def test_it_climbs_and_says_how(config: WMControllerConfig, agent: Agent, tmp_path: Path) -> None:
     config.num_generations = 40
     rows = train_controller(config, agent, Hill())

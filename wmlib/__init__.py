@@ -33,6 +33,7 @@ from wmlib.fitness import LocalEvaluator
 from wmlib.evaluation import evaluate
 from wmlib.search import Search
 from wmlib.rehearsal import DreamEvaluator
+from wmlib.imitation import imitate
 from wmlib.cluster import RayEvaluator, collect_on_cluster
 from wmlib.evolution import train_controller
 from wmlib.pipeline import test_trained_model
@@ -101,6 +102,7 @@ __all__ = [
     "RayEvaluator",
     "collect_on_cluster",
     "Search",
+    "imitate",
     "train_controller",
     "test_trained_model",
 ]

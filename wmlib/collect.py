@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -129,13 +130,18 @@ def generate_rollouts(
     player = make_policy(policy, envs.action_space, seq_len)
     bar = tqdm(total=len(missing), desc="rollouts", unit="episode", disable=not display)
     try:
-        for first in range(0, len(missing), envs.rows):
-            indices = missing[first : first + envs.rows]
-            seeds = [episode_seed("collect", seed, i) for i in indices]
-            for row, rollout in _record(play(envs, player, seeds, seq_len)):
-                rollout.seed, rollout.env_id = seeds[row], f"{env_name} ({envs.backend})"
-                save_rollout(files[indices[row]], rollout)
-                bar.update()
+        # Written beside the playing: compression needs no interpreter.
+        with ThreadPoolExecutor(os.cpu_count()) as writers:
+            for first in range(0, len(missing), envs.rows):
+                indices = missing[first : first + envs.rows]
+                seeds = [episode_seed("collect", seed, i) for i in indices]
+                writing = []
+                for row, rollout in _record(play(envs, player, seeds, seq_len)):
+                    rollout.seed, rollout.env_id = seeds[row], f"{env_name} ({envs.backend})"
+                    writing.append(writers.submit(save_rollout, files[indices[row]], rollout))
+                for written in writing:
+                    written.result()
+                    bar.update()
     finally:
         bar.close()
         envs.close()

@@ -195,6 +195,11 @@ class WMControllerConfig(_Config):
     time_limit: int = knob(1000, "longest episode in steps", low=1)
     num_generations: int = knob(100, "generations in all", low=1)
     sigma0: float = knob(0.1, "CMA-ES's first step size", low=TINY)
+    start: str = knob(
+        "zero",
+        "the first mean: zeros, or what imitates the driver of the round before",
+        choices=("zero", "driver"),
+    )
     diagonal: bool = knob(True, "a diagonal covariance matrix: faster in 867 dimensions")
     patience: int = knob(0, "training steps without reward that end an episode (0: never)", low=0)
     step_cost: float = knob(0.1, "charge for each step that such an episode did not drive", low=0)

@@ -46,7 +46,8 @@ def train_controller(
         agent: V and M, and C's architecture; from the logdir by default.
         evaluator: Where fitness comes from; see ``Evaluator``. This machine's environments by
             default.
-        start: The first mean; zeros by default, which is a car that moves.
+        start: The first mean; by default the recorded search's, and else zeros, which is a car
+            that moves.
         on_generation: Called with every new row.
 
     Returns:
@@ -58,8 +59,7 @@ def train_controller(
     """
     folder = Path(config.logdir) / config.name
     agent = agent or load_agent(config)
-    if start is None:
-        start = np.zeros(len(flatten_parameters(agent.controller.parameters())))
+    start = _first_mean(folder / "search.json", config.noreload, agent) if start is None else start
     search = Search(start, config.sigma0, config.pop_size, config.seed, config.diagonal)
     fields = SEARCH_FIELDS + (("evaluator", "temperature") if config.evaluator == "dream" else ())
     settings = {key: getattr(config, key) for key in fields} | {"start": start.tolist()}
@@ -120,6 +120,12 @@ def _generation(
         row["cma_mean"] = float(evaluator(search.mean[None], held_out, final=True).returns.mean())
     row["seconds"] = last["seconds"] + time.perf_counter() - began
     return row
+
+
+def _first_mean(path: Path, anew: bool, agent: Agent) -> np.ndarray:
+    if path.exists() and not anew:
+        return np.array(read_json(path, "settings", "rows", "fitness")["settings"]["start"])
+    return np.zeros(len(flatten_parameters(agent.controller.parameters())))
 
 
 def _resume(path: Path, settings: dict[str, Any], search: Search, anew: bool) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from wmlib.envs import make_env
 from wmlib.evaluation import evaluate
 from wmlib.evolution import train_controller, world_options
 from wmlib.fitness import Evaluator, LocalEvaluator
+from wmlib.imitation import imitate
 from wmlib.latents import load_vae
 from wmlib.mdrnn import MDRNN
 from wmlib.pixels import frames_to_tensor, tensor_to_frames
@@ -52,7 +53,8 @@ class Run:
         vae, rnn, ctrl: Fields of the three configurations.
         seed: Seed of everything.
         precompute: Encode all frames before M is trained.
-        driver: For ``policy: "drive"`` in the second round.
+        driver: Who drives where ``policy`` is "drive", and whom C imitates where ``start`` is
+            "driver": the agent of the round before.
     """
 
     env_name: str
@@ -116,9 +118,22 @@ class Run:
         agent = load_agent(self.ctrl_config)
         evaluator = self._evaluator(agent)
         try:
-            train_controller(self.ctrl_config, agent, evaluator)
+            train_controller(self.ctrl_config, agent, evaluator, self._start(agent))
         finally:
             evaluator.close()
+
+    def _start(self, agent: Agent) -> np.ndarray | None:
+        """The first mean of a new search; None for zeros, or for a search that goes on."""
+        config = self.ctrl_config
+        recorded = Path(config.logdir) / config.name / "search.json"
+        if config.start == "zero" or (recorded.exists() and not config.noreload):
+            return None
+        if self.driver is None:
+            raise ValueError(
+                "WMControllerConfig.start is 'driver', and there was no round before this one; "
+                "make it 'zero'"
+            )
+        return imitate(agent, self.driver, rollout_files(self.data_dir))
 
     def _evaluator(self, agent: Agent) -> Evaluator:
         config = self.ctrl_config

@@ -78,7 +78,8 @@ PRESETS: dict[str, dict[str, Any]] = {
                 "num_test_files": 20, "optimizer": "adam", "schedule": "cosine",
             },
             "ctrl": {
-                "pop_size": 24, "n_samples": 2, "late_samples": 8, "late_generation": 80,
+                "start": "driver", "sigma0": 0.04,
+                "pop_size": 32, "n_samples": 2, "late_samples": 6, "late_generation": 100,
                 "num_generations": 400, "patience": 60,
                 "eval_interval": 10, "eval_episodes": 64, "target_return": 925.0,
             },

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import os
 import zipfile
 from dataclasses import dataclass
@@ -71,16 +72,16 @@ def save_rollout(path: str | os.PathLike[str], rollout: Rollout) -> None:
         for field in dataclasses.fields(rollout)
         if getattr(rollout, field.name) is not None
     }
-    # numpy's own savez_compressed has no level: level 1 is 2.5 times as fast at a like size.
+    # numpy's own savez_compressed has no level: level 1 takes a third of the time.
     with (
         atomic_path(path) as temporary,
-        zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive,
+        zipfile.ZipFile(temporary, "w") as archive,
     ):
         for name, array in arrays.items():
+            file = io.BytesIO()
+            np.lib.format.write_array(file, array, allow_pickle=False)
             info = zipfile.ZipInfo(f"{name}.npy")  # dated 1980, for equal bytes
-            info.compress_type = zipfile.ZIP_DEFLATED
-            with archive.open(info, "w", force_zip64=True) as file:
-                np.lib.format.write_array(file, array, allow_pickle=False)
+            archive.writestr(info, file.getbuffer(), zipfile.ZIP_DEFLATED, compresslevel=1)
 
 
 def read_rollout(path: str | os.PathLike[str], alignment: str = "before") -> Rollout:

@@ -1,0 +1,72 @@
+"""A driver's hand, carried over to other eyes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from wmlib.agent import Agent
+from wmlib.latents import encode
+from wmlib.rollouts import Rollout, read_rollout
+
+__all__ = ["imitate"]
+
+TOGETHER = 16  # episodes that M remembers side by side
+RIDGE = 1.0  # added to the sums of squares, so that inputs that never vary get no weight
+
+
+def imitate(pupil: Agent, driver: Agent, files: Sequence[Path], display: bool = True) -> np.ndarray:
+    """C for new V and M that does what another agent would have done, by least squares.
+
+    A controller belongs to the V and M it was evolved with: other latents have other meanings. But
+    both agents can watch the same episodes, and C is linear, so the closest C has a closed form.
+    A search that starts there need not learn again what its predecessor knew.
+
+    Args:
+        pupil: V and M, and C's architecture, one linear map.
+        driver: Whoever is imitated, with V, M and C of its own.
+        files: Rollouts to watch.
+        display: Show progress.
+
+    Returns:
+        C's flat parameters (P,), as ``load_parameters`` takes them.
+    """
+    squares: Tensor | float = 0.0
+    products: Tensor | float = 0.0
+    for first in tqdm(range(0, len(files), TOGETHER), desc="imitating", disable=not display):
+        rollouts = [read_rollout(file) for file in files[first : first + TOGETHER]]
+        seen = _states(pupil, rollouts)
+        inputs = torch.cat([seen, torch.ones(len(seen), 1, dtype=seen.dtype)], dim=1)
+        with torch.inference_mode():
+            told = driver.controller(_states(driver, rollouts).float().to(driver.device))
+        squares = squares + inputs.T @ inputs
+        products = products + inputs.T @ told.cpu().double()
+    assert isinstance(squares, Tensor), "no rollouts to watch"
+    solution = torch.linalg.solve(squares + RIDGE * torch.eye(len(squares)), products)
+    return torch.cat([solution[:-1].T.reshape(-1), solution[-1]]).numpy()
+
+
+@torch.inference_mode()
+def _states(agent: Agent, rollouts: Sequence[Rollout]) -> Tensor:
+    """What C sees, (steps, S) float64, at every step of some episodes, one after the other."""
+    lengths = [len(rollout) for rollout in rollouts]
+    z = torch.zeros(max(lengths), len(rollouts), agent.vae.latent_size)
+    action = torch.zeros(max(lengths), len(rollouts), agent.action_map.size)
+    for row, rollout in enumerate(rollouts):
+        z[: len(rollout), row] = encode(agent.vae, rollout.observations, agent.device, agent.amp)[0]
+        action[: len(rollout), row] = torch.from_numpy(rollout.actions)
+    states = z
+    if agent.sees_h:
+        z, action = z.to(agent.device), action.to(agent.device)
+        hidden = tuple(agent.cell.get_init_hidden(len(rollouts)))  # type: ignore[operator]
+        memory = []
+        for t in range(len(z)):  # h from before the step, as C sees it
+            memory.append(hidden[0])
+            hidden = agent.cell.step(action[t], z[t], hidden)  # type: ignore[operator]
+        states = torch.cat([z, torch.stack(memory)], dim=-1).cpu()
+    return torch.cat([states[:length, row] for row, length in enumerate(lengths)]).double()
