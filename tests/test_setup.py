@@ -59,9 +59,34 @@ def test_conda_installs_what_make_installs(root: Path, project: dict) -> None:
 
 def test_the_readme_names_every_target_that_make_has(root: Path) -> None:
     readme = (root / "README.md").read_text()
-    for target in ["book", "lab", "test", "check"]:
+    for target in ["book", "lab", "test", "check", "colab"]:
         assert re.search(rf"^{target}:", makefile(root), re.MULTILINE)
         assert f"make {target}" in readme
+
+
+def steps(root: Path, workflow: str, job: str) -> list[str]:
+    """What a job runs and uses, in order."""
+    jobs = yaml.safe_load((root / ".github" / "workflows" / workflow).read_text())["jobs"]
+    return [step.get("run") or step["uses"].partition("@")[0] for step in jobs[job]["steps"]]
+
+
+def test_ci_runs_everything(root: Path) -> None:
+    assert ".ci/run" in steps(root, "ci.yml", "test")
+    assert "make colab" in steps(root, "ci.yml", "colab")
+    assert re.search(r"^make test\b", (root / ".ci" / "run").read_text(), re.MULTILINE)
+
+
+def test_a_fork_publishes_the_book_under_its_own_address(root: Path) -> None:
+    own, build, upload, deploy = (
+        "make address URL=https://github.com/${{ github.repository }}",
+        "make book",
+        "actions/upload-pages-artifact",
+        "actions/deploy-pages",
+    )
+    found = steps(root, "pages.yml", "publish")
+    assert [step for step in found if step in (own, build, upload, deploy)] == [
+        own, build, upload, deploy,
+    ]  # fmt: skip
 
 
 def makefile(root: Path) -> str:
