@@ -28,7 +28,12 @@ SETTLED = """Promise.resolve(window.MathJax?.startup?.promise)
 LOOK = """() => {
     const all = (selector) => [...document.querySelectorAll(selector)];
     const images = all("article img");
+    const [red, green, blue] = getComputedStyle(document.body).backgroundColor.match(/\\d+/g);
     return {
+        width: document.documentElement.scrollWidth,
+        light: +red + +green + +blue > 380,
+        widgets: all(".wm").map((root) => root.dataset.widget),
+        refused: all(".wm[data-error]").map((root) => root.dataset.error),
         formulas: all(".math").length,
         set: all(".math mjx-container").filter((m) => m.getBoundingClientRect().width > 0).length,
         wrong: all("mjx-merror, mjx-error").length,
@@ -36,6 +41,15 @@ LOOK = """() => {
         blank: images.filter((i) => !i.complete || !i.naturalWidth).map((i) => i.src),
     };
 }"""
+# Each widget that the page announces is drawn; ours have their first picture or say why not.
+ALIVE = """() => {
+    const views = 'script[type="application/vnd.jupyter.widget-view+json"]';
+    return [...document.querySelectorAll(views)].every((view) => {
+        const place = view.parentElement.querySelector(".widget-subarea");
+        return place?.querySelector(".jupyter-widgets, .wm[data-ready], .wm[data-error]");
+    });
+}"""
+WIDGETS = {"LatentExplorer", "DreamPlayer", "RealVsDream", "MixturePlayground", "CMAExplorer"}
 PHONE = {"width": 390, "height": 844}
 DESKTOP = {"width": 1280, "height": 900}
 
@@ -95,6 +109,12 @@ class Visit:
         self.faults.clear()
         self.page.goto(f"{self.home}/{name}", wait_until="load")
         self.page.evaluate(SETTLED)
+        self.page.wait_for_load_state("networkidle")  # widgets load their parts late
+        self.page.wait_for_function(ALIVE, timeout=90_000)
+
+    def look(self) -> dict:
+        """What there is to see on the page, once it has settled."""
+        return self.page.evaluate(LOOK) | {"faults": list(self.faults)}
 
 
 def names(site: Path) -> list[str]:
@@ -120,13 +140,18 @@ def test_the_front_page_leads_to_the_first(visit: Visit) -> None:
 
 @pytest.fixture(scope="module")
 def findings(visit: Visit, site: Path) -> dict[str, dict]:
-    """What was found on each page, once it had settled."""
+    """What was found on each page."""
     found = {}
     for name in names(site):
         visit.open(name)
-        visit.page.wait_for_load_state("networkidle")  # widgets load their parts late
-        found[name] = visit.page.evaluate(LOOK) | {"faults": list(visit.faults)}
+        found[name] = visit.look()
     return found
+
+
+def test_every_chapter_was_opened(findings: dict[str, dict], root: Path) -> None:
+    chapters = {f"notebooks/{path.stem}.html" for path in (root / "notebooks").glob("*.ipynb")}
+    assert chapters
+    assert chapters <= set(findings)
 
 
 def test_every_page_opens_without_a_fault(findings: dict[str, dict]) -> None:
@@ -147,6 +172,11 @@ def test_every_figure_shows(findings: dict[str, dict]) -> None:
     assert any(page["images"] for page in findings.values())
 
 
+def test_every_widget_lives(findings: dict[str, dict]) -> None:
+    assert not {name: page["refused"] for name, page in findings.items() if page["refused"]}
+    assert {widget for page in findings.values() for widget in page["widgets"]} == WIDGETS
+
+
 def test_search_finds_a_page(visit: Visit) -> None:
     visit.open("search.html?q=mixture")
     visit.page.wait_for_selector("#search-results li a", timeout=15_000)
@@ -156,16 +186,19 @@ def test_search_finds_a_page(visit: Visit) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_no_page_scrolls_sideways_on_a_phone(
+def test_every_page_fits_a_phone_and_follows_its_theme(
     browser: Browser, server: str, site: Path, scheme: str
 ) -> None:
     visit = Visit(browser, server, PHONE)
     visit.page.emulate_media(color_scheme=scheme)
-    wide = {}
+    wide, wrong = {}, []
     for name in names(site):
         visit.open(name)
-        width = visit.page.evaluate("document.documentElement.scrollWidth")
-        if width > PHONE["width"]:
-            wide[name] = width
+        page = visit.look()
+        if page["width"] > PHONE["width"]:
+            wide[name] = page["width"]
+        if page["light"] != (scheme == "light"):
+            wrong.append(name)
     visit.context.close()
     assert not wide
+    assert not wrong, f"not {scheme}"

@@ -15,6 +15,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -105,6 +106,7 @@ def browser() -> Iterator[Browser]:
     executable = next(filter(None, map(shutil.which, BROWSERS)), None)
     if executable is None:
         pytest.fail("No Chromium on the PATH: install it (Debian: apt-get install chromium).")
+    expect.set_options(timeout=5_000 * patience())
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=executable, args=FLAGS)
         yield browser
@@ -147,6 +149,18 @@ def lab(tmp_path_factory: pytest.TempPathFactory, browser: Browser) -> Iterator[
     """The notebook in a real JupyterLab, run from its menu."""
     folder = tmp_path_factory.mktemp("lab")
     nbformat.write(notebook(), folder / "widgets.ipynb")
+    with serve_lab(folder) as home:
+        visit = Visit(browser, home)
+        run_all(visit, "widgets.ipynb")
+        for name in LARGE:
+            ready(visit.page, name, timeout=90_000 * patience())
+        yield visit.page
+        visit.context.close()
+
+
+@contextmanager
+def serve_lab(folder: Path) -> Iterator[str]:
+    """The address of a JupyterLab on a folder, with nobody's settings."""
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         port = sock.getsockname()[1]
@@ -162,22 +176,27 @@ def lab(tmp_path_factory: pytest.TempPathFactory, browser: Browser) -> Iterator[
         stderr=subprocess.DEVNULL,
     )
     try:
-        _wait_for(f"{home}/api?token=t")
-        visit = Visit(browser, home)
-        visit.page.goto(f"{home}/lab/tree/widgets.ipynb?token=t&reset")
-        visit.page.get_by_role("button", name="| Idle").wait_for(timeout=120_000)
-        visit.page.get_by_role("menuitem", name="Run", exact=True).click()
-        visit.page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
-        for name in LARGE:
-            ready(visit.page, name, timeout=90_000)
-        yield visit.page
-        visit.context.close()
+        _wait_for(f"{home}/api?token=t", 180 * patience())
+        yield home
     finally:
         process.terminate()
-        process.wait(20)
+        try:
+            process.wait(20 * patience())
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
 
 
-def _wait_for(url: str, seconds: float = 180) -> None:
+def run_all(visit: Visit, name: str) -> None:
+    """Open a notebook and run it, from the menu."""
+    visit.page.set_default_timeout(30_000 * patience())
+    visit.page.goto(f"{visit.home}/lab/tree/{name}?token=t&reset")
+    visit.page.get_by_role("button", name="| Idle").wait_for(timeout=120_000 * patience())
+    visit.page.get_by_role("menuitem", name="Run", exact=True).click()
+    visit.page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+
+
+def _wait_for(url: str, seconds: float) -> None:
     until = time.monotonic() + seconds
     while True:
         try:
