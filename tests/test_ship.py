@@ -8,7 +8,7 @@ import torch
 
 from wmlib import MDRNN, Controller, ConvVAE, episode_seed, load_pretrained
 from wmlib.checkpoints import save_checkpoint, write_json
-from wmlib.ship import FRESH, RECORDS, ship
+from wmlib.ship import EARLIER, FRESH, RECORDS, ship
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +65,17 @@ def test_shipping_again_leaves_nothing_of_the_last_time(run: Path, shipped: Path
     (shipped / "rollouts" / "agent" / "rollout_000007.npz").write_bytes(b"old")
     ship(run, shipped, episodes=1, seq_len=5)
     assert len(load_pretrained(shipped).rollouts("agent")) == 1
+
+
+def test_a_run_in_two_rounds_brings_the_search_of_the_first(run: Path, tmp_path: Path) -> None:
+    ship(run, tmp_path / "one", episodes=1, seq_len=2)
+    write_json(run / EARLIER[0], {"rows": ["round one"]})
+    try:
+        ship(run, tmp_path / "two", episodes=1, seq_len=2)
+    finally:
+        (run / EARLIER[0]).unlink()
+    assert not (tmp_path / "one" / EARLIER[0]).exists()
+    assert "round one" in (tmp_path / "two" / EARLIER[0]).read_text()
 
 
 def test_an_unfinished_run_is_not_shipped(run: Path, tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from wmlib.pretrained import FOLDER, load_pretrained, load_trained, save_pretrai
 __all__ = ["ship"]
 
 RECORDS = ("report.json", "vae/history.json", "mdrnn/history.json", "ctrl/generations.csv")
+EARLIER = ("round1/ctrl/generations.csv",)  # of runs in two rounds
 # The samples' tracks: a run that was not itself seeded with this number never collected on them.
 FRESH = 2018
 
@@ -59,8 +60,8 @@ def ship(
             raise FileNotFoundError(f"{logdir / name} does not exist: let the run finish first")
     shutil.rmtree(folder, ignore_errors=True)
     save_pretrained(folder, world)
-    for name in RECORDS:
-        (folder / name).parent.mkdir(exist_ok=True)
+    for name in RECORDS + tuple(name for name in EARLIER if (logdir / name).exists()):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(logdir / name, folder / name)
     players: dict[str, tuple[Policy | str, int]] = {
         "agent": (load_pretrained(folder).agent(), episodes),
