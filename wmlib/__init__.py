@@ -29,6 +29,7 @@ from wmlib.training import train_convae, train_mdn_rnn
 from wmlib.agent import Agent
 from wmlib.dream import Dream, DreamEnv
 from wmlib.pretrained import WorldModel, load_pretrained, load_trained, save_pretrained
+from wmlib.foreign import adopt_checkpoints, read_weights
 from wmlib.fitness import LocalEvaluator
 from wmlib.evaluation import evaluate
 from wmlib.search import Search
@@ -96,6 +97,8 @@ __all__ = [
     "load_pretrained",
     "load_trained",
     "save_pretrained",
+    "read_weights",
+    "adopt_checkpoints",
     "evaluate",
     "LocalEvaluator",
     "DreamEvaluator",
