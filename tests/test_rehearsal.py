@@ -118,3 +118,26 @@ def test_the_search_climbs_in_the_dream(
     assert np.mean([row["mean"] for row in rows[-3:]]) > rows[0]["mean"]
     with pytest.raises(ValueError, match="evaluator is 'dream': hand one in"):
         train_controller(config, agent)
+
+
+def test_a_memory_of_another_kind_dreams_too(rollouts: list[Rollout]) -> None:
+    """Fused are LSTMs only; what a reader puts in their place takes its own steps."""
+
+    class GRUCell(MDRNNCell):
+        def __init__(self, *sizes: int) -> None:
+            super().__init__(*sizes)
+            self.rnn = torch.nn.GRUCell(self.latents + self.actions, self.hiddens)
+
+        def step(
+            self, action: torch.Tensor, latent: torch.Tensor, hidden: tuple[torch.Tensor, ...]
+        ) -> tuple[torch.Tensor, torch.Tensor]:
+            h = self.rnn(torch.cat([action, latent], dim=-1), hidden[0])
+            return h, h
+
+    torch.manual_seed(0)
+    agent = Agent(ConvVAE(3, L), GRUCell(L, 3, H, 2), Controller(L, H, 3), CAR)
+    population = np.random.default_rng(0).normal(size=(3, 3 * (L + H) + 3))
+    dreams = DreamEvaluator(agent, rollouts, burn_in=BURN_IN, time_limit=5)
+    returns = dreams(population, SEEDS).returns
+    assert returns.shape == (3, 4)
+    assert len(np.unique(returns)) == 12

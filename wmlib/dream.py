@@ -61,7 +61,7 @@ class Dream:
             raise ValueError("a dream starts from real frames: give at least one rollout")
         self.device = choose_device(device)
         self.vae, self.cell = vae.to(self.device).eval(), cell.to(self.device).eval()
-        if fast:
+        if fast and isinstance(self.cell.rnn, nn.LSTMCell):  # other kinds step themselves
             self.cell = FusedCell(self.cell)
         self.temperature, self.burn_in = temperature, burn_in
         steps = burn_in + 1
