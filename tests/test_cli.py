@@ -200,6 +200,11 @@ def test_a_second_round_learns_from_the_drives_of_the_first(
         assert (tmp_path / folder / "ctrl" / "best.tar").exists()
     reports = sorted(tmp_path.rglob("report.json"))
     assert reports == [tmp_path / "log" / "report.json"]
+    # Once C is being searched for, the search needs its own round's V and M, and nothing else.
+    shutil.rmtree(tmp_path / "log" / "round1")
+    shutil.rmtree(tmp_path / "data")
+    assert main(words(tmp_path, "--vae_epochs", "1", "--rnn_epochs", "1")) == 0
+    assert not (tmp_path / "data").exists()
 
 
 def test_weights_can_be_tested_alone(copy: Path, tmp_path: Path) -> None:
@@ -221,7 +226,7 @@ def test_the_search_and_the_way_of_acting_that_were_named_are_tested(
     (copy / "log" / "ctrl").rename(copy / "log" / "other")
     seen: list[Agent] = []
     monkeypatch.setattr(
-        "wmlib.pipeline.evaluate", lambda agent, **kw: seen.append(agent) or {"mean": 0, "std": 0}
+        "wmlib.report.evaluate", lambda agent, **kw: seen.append(agent) or {"mean": 0, "std": 0}
     )
     monkeypatch.setattr(cli, "_in_words", lambda rows: "")
     argv = ["--test", "--ctrl_name", "other", "--ctrl_sample_z", "--no_amp", "--device", "cpu"]

@@ -22,6 +22,7 @@ from wmlib import (
     train_controller,
 )
 from wmlib.checkpoints import load_checkpoint
+from wmlib.evolution import MEMORY
 from wmlib.fitness import Scores
 
 PAYING = "trial_envs:Paying-v0"
@@ -74,6 +75,36 @@ def stop_after(generation: int) -> Callable[[dict[str, float]], None]:
             raise KeyboardInterrupt
 
     return on_generation
+
+
+def test_the_hardest_tracks_of_late_come_back(config: WMControllerConfig, agent: Agent) -> None:
+    def cost(seed: int) -> int:
+        return seed * 7919 % 1009
+
+    class Tracks(Hill):
+        """A hill where the seed decides what a track costs."""
+
+        def __call__(
+            self, population: np.ndarray, seeds: Sequence[int], final: bool = False
+        ) -> Scores:
+            scores = super().__call__(population, seeds, final)
+            return Scores(scores.returns - [cost(seed) for seed in seeds], scores.steps)
+
+    world, config.hard_samples, config.num_generations = Tracks(), 2, 14
+    rows = train_controller(config, agent, world)
+    played = [seeds for _, seeds, final in world.played if not final]
+    fresh = [seeds[: config.n_samples] for seeds in played]
+    assert len({seed for seeds in fresh for seed in seeds}) == 14 * config.n_samples
+    for done, seeds in enumerate(played):
+        late = [seed for earlier in fresh[max(0, done - MEMORY) : done] for seed in earlier]
+        hardest = sorted(late, key=cost)[-2:]
+        # The hill is climbed meanwhile, by less than tracks differ.
+        assert sorted(seeds[config.n_samples :]) == sorted(hardest)
+    # What is written into a row is of fresh tracks alone, and so can be compared between searches.
+    first = -np.square(Search(np.zeros(SIZE), 0.3, 6, 5).ask() - TARGET).sum(axis=1)
+    assert rows[0]["mean"] == pytest.approx(
+        first.mean() - np.mean([cost(seed) for seed in fresh[0]])
+    )
 
 
 def test_a_search_goes_on_from_its_recorded_start(config: WMControllerConfig, agent: Agent) -> None:

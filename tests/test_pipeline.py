@@ -8,16 +8,32 @@ from typing import Any
 import imageio.v3 as iio
 import numpy as np
 import pytest
+import torch
 
 import wmlib.pipeline
-from wmlib import Agent, LocalEvaluator, generate_rollouts, load_trained
+from wmlib import (
+    Agent,
+    LocalEvaluator,
+    generate_rollouts,
+    imitate,
+    load_pretrained,
+    load_trained,
+    rollout_files,
+    save_pretrained,
+)
 from wmlib import test_trained_model as trained_model_test  # pytest would take it for a test
 from wmlib.pipeline import Run
+from wmlib.presets import VARIANTS
+from wmlib.pretrained import load_agent
 
 COUNTING = "counting_env:Counting-v0"
 VAE = {"num_epochs": 1, "epoch_size": 8, "num_test_files": 1, "train_batch_size": 8}
 RNN = {"num_epochs": 1, "epoch_size": 8, "num_test_files": 1, "seq_len": 4, "gmm_components": 2}
 CTRL = {"pop_size": 2, "n_samples": 1, "num_generations": 1, "eval_episodes": 1, "max_workers": 1}
+
+
+def never(*args: Any, **kwargs: Any) -> None:
+    raise AssertionError("done again")
 
 
 def make(folder: Path, **changes: Any) -> Run:
@@ -69,9 +85,6 @@ def test_v_draws_a_grid_and_m_a_film(done: Path) -> None:
 
 
 def test_finished_stages_are_not_run_again(done: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def never(*args: Any, **kwargs: Any) -> None:
-        raise AssertionError("trained again")
-
     monkeypatch.setattr(wmlib.pipeline, "train_convae", never)
     monkeypatch.setattr(wmlib.pipeline, "train_mdn_rnn", never)
     kept = [path for path in done.rglob("*") if path.suffix in (".npz", ".tar", ".json")]
@@ -79,7 +92,7 @@ def test_finished_stages_are_not_run_again(done: Path, monkeypatch: pytest.Monke
     train(make(done))
     assert {path: path.stat().st_mtime_ns for path in before} == before
     for changes in ({"vae": VAE | {"num_epochs": 2}}, {"vae": VAE | {"noreload": True}}):
-        with pytest.raises(AssertionError, match="trained again"):
+        with pytest.raises(AssertionError, match="done again"):
             make(done, **changes).train_vae()
 
 
@@ -142,6 +155,68 @@ def test_on_a_cluster_it_is_the_same_run(
                 [line.split(b",")[2:] for line in text.splitlines()] for text in (found, wanted)
             )
         assert found == wanted
+
+
+@pytest.fixture
+def copy(done: Path, tmp_path: Path) -> Path:
+    """A finished run, to be written to."""
+    shutil.copytree(done, tmp_path / "copy")
+    return tmp_path / "copy"
+
+
+def test_c_begins_where_the_round_before_ended(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    driver = load_trained(copy / "log", env_name=COUNTING).agent()
+    run = make(copy, driver=driver, ctrl=CTRL | {"display": False, "start": "driver", "name": "b"})
+    run.train_ctrl()
+    files = rollout_files(copy / "data")
+    wanted = imitate(load_agent(run.ctrl_config), driver, files, display=False)
+    settings = json.loads((copy / "log" / "b" / "search.json").read_text())["settings"]
+    np.testing.assert_allclose(settings["start"], wanted)
+    monkeypatch.setattr(wmlib.pipeline, "imitate", never)
+    run.train_ctrl()  # who goes on need not imitate again
+
+
+def test_without_a_round_before_there_is_nobody_to_imitate(copy: Path) -> None:
+    run = make(copy, ctrl=CTRL | {"start": "driver", "name": "b"})
+    with pytest.raises(ValueError, match="start is 'driver', and there was no round before"):
+        run.train_ctrl()
+
+
+def test_every_variant_of_the_agent_is_trained_shipped_and_scored(
+    copy: Path, tmp_path: Path
+) -> None:
+    run = make(copy, ablation={"num_generations": 2, "eval_interval": 2})
+    run.train_ablation()
+    world = load_trained(copy / "log", env_name=COUNTING)
+    assert set(world.controllers) == {"shipped", *VARIANTS}
+    assert world.controllers["v_only"].fc.in_features == 5  # z alone
+    for name in VARIANTS:
+        (row, last) = (copy / "log" / "ablation" / name / "generations.csv").open().readlines()[1:]
+        assert (row[0], last[0]) == ("1", "2")
+    # M drawn at random goes with its C, and is what that C drives with, shipped or not.
+    save_pretrained(tmp_path / "shipped", world)
+    shipped = load_pretrained(tmp_path / "shipped")
+    shipped.info = world.info
+    for there in (world, shipped):
+        cells = {name: there.agent(name).cell for name in VARIANTS}
+        assert torch.equal(cells["v_m"].rnn.weight_ih, world.cell.rnn.weight_ih)
+        assert not torch.equal(cells["untrained_m"].rnn.weight_ih, world.cell.rnn.weight_ih)
+    assert torch.equal(
+        shipped.memories["untrained_m"].rnn.weight_ih_l0,
+        world.memories["untrained_m"].rnn.weight_ih_l0,
+    )
+    # The seeds differ, and so do the searches; the variants with one seed share their tracks.
+    weights = [world.controllers[name].fc.weight for name in ("v_m", "v_m_2", "v_m_3")]
+    assert not torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[1], weights[2])
+    report = tmp_path / "report.json"
+    options = {"env_name": COUNTING, "episodes": 2, "report": str(report), "max_workers": 1}
+    rows = trained_model_test(str(copy / "log"), **options)["rows"]
+    titles = [title for title, _ in VARIANTS.values()]
+    best = "V + M, the shipped agent"
+    named = ["random policy", *titles, best, f"{best}, z sampled", best]
+    assert [row["agent"] for row in rows] == named
+    assert all(row["episodes"] == 2 for row in rows)
 
 
 def test_a_wrong_environment_fails_before_any_work(tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ from wmlib.rehearsal import DreamEvaluator
 from wmlib.imitation import imitate
 from wmlib.cluster import RayEvaluator, collect_on_cluster
 from wmlib.evolution import train_controller
-from wmlib.pipeline import test_trained_model
+from wmlib.report import test_trained_model
 
 __version__ = "0.1.0"
 

@@ -11,9 +11,10 @@ from typing import Any
 
 from wmlib.config import WMControllerConfig, WMMDNRNNConfig, WMVAEConfig
 from wmlib.envs import make_env
-from wmlib.pipeline import Run, score, test_trained_model
+from wmlib.pipeline import Run
 from wmlib.presets import PRESETS
 from wmlib.pretrained import load_pretrained, load_trained
+from wmlib.report import score, test_trained_model
 
 __all__ = ["main"]
 
@@ -33,7 +34,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--env", default="CarRacing-v3", help="Gymnasium id, or module:Id")
     add("--env_kwargs", type=json.loads, default={}, help="JSON, as in '{\"continuous\": false}'")
     add("--preset", choices=sorted(PRESETS), default="none", help="a whole set of settings")
-    add("--stage", choices=("all", *STAGES), default="all", help="which stage to train")
+    add("--stage", choices=("all", *STAGES, "ablation"), default="all", help="which stage to train")
     add("--generate_only", action="store_true", help="collect rollouts, then stop")
     add("--test", action="store_true", help="score trained weights; the shipped ones by default")
     add("--data_dir", help="rollouts (default: data/<env>)")
@@ -105,6 +106,7 @@ def _runs(args: argparse.Namespace) -> list[Run]:
                 env_kwargs=args.env_kwargs,
                 seed=args.seed,
                 precompute=not args.no_precompute_latents,
+                ablation=part.get("ablation"),
                 **_settings(args, part),
             )
         )
@@ -113,15 +115,21 @@ def _runs(args: argparse.Namespace) -> list[Run]:
 
 def _train(args: argparse.Namespace) -> None:
     runs = _runs(args)
+    everything = args.stage == "all" and not args.generate_only
+    searching = [everything and run.is_searching() for run in runs]
     for number, run in enumerate(runs):
-        if number:
+        if any(searching[number + 1 :]):
+            continue
+        if number and not searching[number] and args.stage in ("all", "ctrl"):
             before = runs[number - 1].ctrl_config
             world = load_trained(
                 before.logdir, before.name, env_name=args.env, env_kwargs=args.env_kwargs
             )
             run.driver = world.agent(device=before.device)
         steps = {"vae": run.train_vae, "rnn": run.train_rnn, "ctrl": run.train_ctrl}
-        if args.stage == "all" or args.generate_only:
+        if run.ablation is not None:
+            steps["ablation"] = run.train_ablation
+        if (everything or args.generate_only) and not searching[number]:
             run.collect()
         if args.generate_only:
             print(f"rollouts are in {run.data_dir}")

@@ -188,6 +188,9 @@ class WMControllerConfig(_Config):
         0, "episodes per candidate from late_generation on (0: as before)", low=0
     )
     late_generation: int = knob(0, "generation from which late_samples counts", low=0)
+    hard_samples: int = knob(
+        0, "episodes per candidate on the hardest tracks of late, beside the others", low=0
+    )
     pop_size: int = knob(10, "candidates per generation", low=2)
     target_return: float = knob(950.0, "stop when the CMA mean reaches this")
     max_workers: int = knob(32, "largest number of environment processes", low=1)

@@ -27,6 +27,7 @@ History = list[dict[str, float]]
 # What a recorded search must agree on to be replayed.
 SEARCH_FIELDS = ("pop_size", "sigma0", "diagonal", "seed", "env_name")
 TRACKS = 1000  # room for each generation's tracks, however many it plays
+MEMORY = 10  # generations for which a hard track may come back
 
 
 def train_controller(
@@ -38,8 +39,10 @@ def train_controller(
 ) -> History:
     """Evolve C; ``<logdir>/<name>`` gets checkpoints, the search's state and a row per generation.
 
-    All candidates of a generation play the same fresh tracks. Every ``eval_interval`` generations
-    the CMA mean is scored on held-out tracks; ``best.tar`` is the mean that scored best there.
+    All candidates of a generation play the same tracks: fresh ones, and ``hard_samples`` of those
+    on which the last generations did worst, for the bends that end a lap are too rare to be met
+    on a few fresh ones. Every ``eval_interval`` generations the CMA mean is scored on held-out
+    tracks; ``best.tar`` is the mean that scored best there.
 
     Args:
         config: Every setting.
@@ -51,8 +54,8 @@ def train_controller(
         on_generation: Called with every new row.
 
     Returns:
-        The rows: generation, seconds and env_steps (both summed up), mean, best, sigma and, every
-        few generations, cma_mean.
+        The rows: generation, seconds and env_steps (both summed up), mean and best on the fresh
+        tracks, sigma and, every few generations, cma_mean.
 
     Raises:
         ValueError: If the recorded search had other settings; names both.
@@ -71,7 +74,7 @@ def train_controller(
                disable=not config.display)  # fmt: skip
     try:
         while len(rows) < config.num_generations and _top(rows) < config.target_return:
-            row = _generation(config, search, evaluator, rows)
+            row = _generation(config, search, evaluator, state)
             rows.append(row)
             state["fitness"] = search.fitness
             _save(
@@ -91,14 +94,17 @@ def train_controller(
 
 
 def _generation(
-    config: WMControllerConfig, search: Search, evaluator: Evaluator, rows: History
+    config: WMControllerConfig, search: Search, evaluator: Evaluator, state: dict[str, Any]
 ) -> dict[str, float]:
     """One generation: ask, play, tell; and score the mean when that is due."""
+    rows: History = state["rows"]
     began, done = time.perf_counter(), len(rows)
     late = config.late_samples > 0 and done >= config.late_generation
     count = config.late_samples if late else config.n_samples
     seeds = [episode_seed("train", config.seed, TRACKS * done + i) for i in range(count)]
-    scores = evaluator(search.ask(), seeds)
+    tracks = [{"seed": seed, "generation": done} for seed in seeds]
+    tracks += sorted(state["tracks"], key=lambda track: track["mean"])[: config.hard_samples]
+    scores = evaluator(search.ask(), [track["seed"] for track in tracks])
     fitness = scores.returns.mean(axis=1)
     if not np.isfinite(fitness).all():
         raise FloatingPointError(
@@ -106,12 +112,14 @@ def _generation(
             "before it is kept: look at V and M, then run again"
         )
     search.tell(fitness)
+    _remember(state, tracks, scores.returns.mean(axis=0))
+    fresh = scores.returns[:, :count].mean(axis=1)
     last = rows[-1] if rows else {"seconds": 0.0, "env_steps": 0}
     row = {
         "generation": done + 1,
         "env_steps": last["env_steps"] + scores.steps,
-        "mean": float(fitness.mean()),
-        "best": float(fitness.max()),
+        "mean": float(fresh.mean()),
+        "best": float(fresh.max()),
         "sigma": search.sigma,
     }
     final = done + 1 == config.num_generations
@@ -120,6 +128,15 @@ def _generation(
         row["cma_mean"] = float(evaluator(search.mean[None], held_out, final=True).returns.mean())
     row["seconds"] = last["seconds"] + time.perf_counter() - began
     return row
+
+
+def _remember(state: dict[str, Any], tracks: list[dict[str, Any]], means: np.ndarray) -> None:
+    """Keep what the population got on each track, as long as it may come back."""
+    known = {track["seed"]: track for track in state["tracks"]}
+    for track, mean in zip(tracks, means, strict=True):
+        known[track["seed"]] = track | {"mean": float(mean)}
+    oldest = len(state["rows"]) + 1 - MEMORY
+    state["tracks"] = [track for track in known.values() if track["generation"] >= oldest]
 
 
 def _first_mean(path: Path, anew: bool, agent: Agent) -> np.ndarray:
@@ -131,8 +148,9 @@ def _first_mean(path: Path, anew: bool, agent: Agent) -> np.ndarray:
 def _resume(path: Path, settings: dict[str, Any], search: Search, anew: bool) -> dict[str, Any]:
     """The recorded state, with ``search`` replayed to where it was; or a fresh one."""
     if anew or not path.exists():
-        return {"settings": settings, "rows": [], "fitness": []}
+        return {"settings": settings, "rows": [], "fitness": [], "tracks": []}
     state: dict[str, Any] = read_json(path, "settings", "rows", "fitness")
+    state.setdefault("tracks", [])  # searches recorded before there were hard tracks
     for key, value in settings.items():
         if state["settings"].get(key) != value:
             raise ValueError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from wmlib.agent import Agent
-from wmlib.checkpoints import atomic_path, read_json, write_json
+from wmlib.checkpoints import atomic_path, read_json, save_checkpoint
 from wmlib.cluster import RayEvaluator, collect_on_cluster
 from wmlib.collect import generate_rollouts
 from wmlib.config import WMControllerConfig, WMMDNRNNConfig, WMVAEConfig
@@ -22,20 +22,20 @@ from wmlib.controller import ActionMap
 from wmlib.datasets import split_point
 from wmlib.dream import Dream
 from wmlib.envs import make_env
-from wmlib.evaluation import evaluate
 from wmlib.evolution import train_controller, world_options
 from wmlib.fitness import Evaluator, LocalEvaluator
 from wmlib.imitation import imitate
 from wmlib.latents import load_vae
 from wmlib.mdrnn import MDRNN
 from wmlib.pixels import frames_to_tensor, tensor_to_frames
-from wmlib.policies import NoisyPolicy, Policy
-from wmlib.pretrained import load_agent, load_trained
+from wmlib.policies import NoisyPolicy
+from wmlib.presets import VARIANTS
+from wmlib.pretrained import ABLATION, load_agent, load_untrained
 from wmlib.rehearsal import DreamEvaluator
 from wmlib.rollouts import read_rollout, rollout_files
 from wmlib.training import train_convae, train_mdn_rnn
 
-__all__ = ["Run", "test_trained_model"]
+__all__ = ["Run"]
 
 BEGINNINGS = 32  # episodes in which dreams begin
 
@@ -51,6 +51,7 @@ class Run:
         logdir: Folder of checkpoints and logs; the second round's, where there are two.
         rollouts: Calls of ``generate_rollouts``, in order.
         vae, rnn, ctrl: Fields of the three configurations.
+        ablation: Fields of ``ctrl`` that are others for the variants; None trains none.
         seed: Seed of everything.
         precompute: Encode all frames before M is trained.
         driver: Who drives where ``policy`` is "drive", and whom C imitates where ``start`` is
@@ -64,6 +65,7 @@ class Run:
     vae: dict[str, Any] = field(default_factory=dict)
     rnn: dict[str, Any] = field(default_factory=dict)
     ctrl: dict[str, Any] = field(default_factory=dict)
+    ablation: dict[str, Any] | None = None
     env_kwargs: dict[str, Any] = field(default_factory=dict)
     seed: int = 0
     precompute: bool = True
@@ -121,6 +123,23 @@ class Run:
             train_controller(self.ctrl_config, agent, evaluator, self._start(agent))
         finally:
             evaluator.close()
+
+    def is_searching(self) -> bool:
+        """Whether all that C's search needs is there, so that nothing before it is needed again."""
+        config = self.ctrl_config
+        recorded = (Path(config.logdir) / config.name / "search.json").exists()
+        alone = config.evaluator != "dream" and not config.noreload  # a dream begins in rollouts
+        return alone and recorded and self._finished("vae") and self._finished("mdrnn")
+
+    def train_ablation(self) -> None:
+        """Stage 4: a C for each variant of the agent, all with one, smaller budget."""
+        budget = replace(self.ctrl_config, **(self.ablation or {}))
+        for variant, (_, changes) in VARIANTS.items():
+            config = replace(budget, name=f"{ABLATION}/{variant}", **changes)
+            if not config.trained_m:  # M goes with its C, for nobody could draw it again elsewhere
+                path = Path(config.logdir) / config.name / "mdrnn.tar"
+                save_checkpoint(path, {"state_dict": load_untrained(config).state_dict()})
+            train_controller(config)
 
     def _start(self, agent: Agent) -> np.ndarray | None:
         """The first mean of a new search; None for zeros, or for a search that goes on."""
@@ -195,48 +214,3 @@ class Run:
         options: dict[str, Any] = {"loop": 0, "duration": 40} if path.suffix == ".gif" else {}
         with atomic_path(path) as temporary:
             iio.imwrite(temporary, picture, **options)
-
-
-def test_trained_model(
-    logdir: str,
-    env_name: str = "CarRacing-v3",
-    episodes: int = 100,
-    seed: int = 0,
-    report: str | None = None,
-    search: str = "ctrl",
-    acting: dict[str, Any] | None = None,
-    **options: Any,
-) -> dict[str, Any]:
-    """Score what a run left in ``logdir`` on fresh tracks, beside a random policy.
-
-    Args:
-        logdir: Holds ``vae``, ``mdrnn`` and ``ctrl``.
-        env_name: Gymnasium id or ``module:Id``.
-        episodes: Fresh episodes for each of the two.
-        seed: Which tracks.
-        report: JSON file for the rows.
-        search: Folder of C below the logdir, where there are several.
-        acting: Further arguments of ``Agent``: device, sample_z, amp.
-        options: Further arguments of ``evaluate``.
-
-    Returns:
-        ``{"rows": [random, agent]}``.
-    """
-    env_kwargs = options.get("env_kwargs") or {}
-    world = load_trained(logdir, search, env_name=env_name, env_kwargs=env_kwargs)
-    return score(
-        {"random": "random", "agent": world.agent(**(acting or {}))},
-        report,
-        env_name=env_name,
-        episodes=episodes,
-        seed=seed,
-        **options,
-    )
-
-
-def score(agents: dict[str, Policy | str], report: str | None, **options: Any) -> dict[str, Any]:
-    """A report with a row for each agent, all on the same fresh tracks."""
-    rows = [evaluate(agent, name=name, **options) for name, agent in agents.items()]
-    if report:
-        write_json(report, {"rows": rows})
-    return {"rows": rows}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["PRESETS"]
+__all__ = ["PRESETS", "VARIANTS"]
 
 # What the command line's flags do not set. `rollouts` is a list of calls of generate_rollouts,
 # each up to `num_rollouts` files in all; `again` is the second round, on what the first one drives.
@@ -79,10 +79,24 @@ PRESETS: dict[str, dict[str, Any]] = {
             },
             "ctrl": {
                 "start": "driver", "sigma0": 0.04,
-                "pop_size": 32, "n_samples": 2, "late_samples": 6, "late_generation": 100,
+                "pop_size": 32, "n_samples": 2, "hard_samples": 2,
                 "num_generations": 400, "patience": 60,
                 "eval_interval": 10, "eval_episodes": 64, "target_return": 925.0,
+            },
+            "ablation": {
+                "start": "zero", "sigma0": 0.1, "pop_size": 16, "hard_samples": 0,
+                "num_generations": 25, "eval_interval": 25, "eval_episodes": 16,
             },
         },
     },
 }  # fmt: skip
+
+# The ablation: each variant's name in a report, and what it changes. Two more seeds of the whole
+# agent say how much of a difference is luck.
+VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "v_only": ("V only, z", {"use_h": False}),
+    "untrained_m": ("V + untrained M", {"trained_m": False}),
+    "v_m": ("V + M, z and h", {}),
+    "v_m_2": ("V + M, z and h, second seed", {"seed": 1}),
+    "v_m_3": ("V + M, z and h, third seed", {"seed": 2}),
+}

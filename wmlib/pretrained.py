@@ -27,8 +27,9 @@ __all__ = ["WorldModel", "load_agent", "load_pretrained", "load_trained", "save_
 
 FOLDER = Path(__file__).parent / "pretrained"
 WEIGHTS = "weights.safetensors"
-SHIPPED = "carracing-quick"  # what is loaded when no name is given
-CONTROLLER = "controller."
+SHIPPED = "carracing-v3"  # what is loaded when no name is given
+CONTROLLER, MEMORY = "controller.", "memory."
+ABLATION = "ablation"  # folder of the variants' searches, below a run's
 
 
 @dataclass
@@ -38,9 +39,10 @@ class WorldModel:
     Attributes:
         vae: V.
         mdrnn: M, the sequence model.
-        controllers: C by name; ``"shipped"`` is the one that drives.
+        controllers: C by name; ``"shipped"`` is the one that drives, others are the ablation's.
         info: ``env_name``, ``env_kwargs`` and what else is known of the training.
         folder: Where it was read from; holds sample rollouts and the report, if there are any.
+        memories: The M that a controller drives with, by its name, where it is not ``mdrnn``.
     """
 
     vae: ConvVAE
@@ -48,6 +50,7 @@ class WorldModel:
     controllers: dict[str, Controller]
     info: dict[str, Any] = field(default_factory=dict)
     folder: Path = FOLDER
+    memories: dict[str, MDRNN] = field(default_factory=dict)
 
     @property
     def controller(self) -> Controller:
@@ -74,7 +77,8 @@ class WorldModel:
         """An agent that drives with one of the controllers; further arguments are ``Agent``'s."""
         if controller not in self.controllers:
             raise ValueError(f"no controller {controller!r}; there are {sorted(self.controllers)}")
-        return Agent(self.vae, self.cell, self.controllers[controller], self.space(), **kwargs)
+        cell = self.memories.get(controller, self.mdrnn).to_cell().eval()
+        return Agent(self.vae, cell, self.controllers[controller], self.space(), **kwargs)
 
     def rollouts(self, player: str = "") -> list[Rollout]:
         """The sample episodes shipped beside the weights; those of one player if it is named."""
@@ -93,7 +97,9 @@ def controller_from_state(state: dict[str, Tensor], origin: str) -> Controller:
 
 
 def load_trained(logdir: str | os.PathLike[str], search: str = "ctrl", **info: Any) -> WorldModel:
-    """V, M and C from ``<logdir>/{vae,mdrnn,ctrl}/best.tar``; ``search`` names C's folder.
+    """V, M and C from ``<logdir>/{vae,mdrnn,ctrl}/best.tar``, V and M rounded as they ship.
+
+    ``search`` names C's folder. The controllers of an ablation come along, if there was one.
 
     Raises:
         FileNotFoundError: If a stage is missing; names it.
@@ -103,8 +109,28 @@ def load_trained(logdir: str | os.PathLike[str], search: str = "ctrl", **info: A
     states = {stage: load_checkpoint(path)["state_dict"] for stage, path in paths.items()}
     vae = vae_from_state(states["vae"], str(paths["vae"]))
     mdrnn = mdrnn_from_state(states["mdrnn"], vae.latent_size, str(paths["mdrnn"]))
-    controller = controller_from_state(states[search], str(paths[search]))
-    return WorldModel(vae, mdrnn, {"shipped": controller}, info, Path(logdir))
+    for model in (vae, mdrnn):
+        model.half().float()
+    world = WorldModel(vae, mdrnn, {}, info, Path(logdir))
+    world.controllers["shipped"] = controller_from_state(states[search], str(paths[search]))
+    for path in sorted((Path(logdir) / ABLATION).glob("*/best.tar")):
+        name, memory = path.parent.name, path.with_name("mdrnn.tar")
+        state = load_checkpoint(path)["state_dict"]
+        world.controllers[name] = controller_from_state(state, str(path))
+        if memory.exists():
+            state = load_checkpoint(memory)["state_dict"]
+            world.memories[name] = mdrnn_from_state(state, vae.latent_size, str(memory))
+    return world
+
+
+def load_untrained(config: WMControllerConfig) -> MDRNN:
+    """M of the sizes of ``config.logdir``'s, rounded as it ships, with weights from the seed."""
+    path = Path(config.logdir) / "mdrnn" / "best.tar"
+    state = load_checkpoint(path)["state_dict"]
+    mdrnn = mdrnn_from_state(state, config.latent_size, str(path))
+    torch.manual_seed(config.seed)
+    drawn = MDRNN(mdrnn.latents, mdrnn.actions, mdrnn.hiddens, mdrnn.gaussians)
+    return drawn.half().float().eval()
 
 
 def load_agent(config: WMControllerConfig) -> Agent:
@@ -119,8 +145,7 @@ def load_agent(config: WMControllerConfig) -> Agent:
     vae = vae_from_state(states["vae"], str(paths["vae"]))
     mdrnn = mdrnn_from_state(states["mdrnn"], vae.latent_size, str(paths["mdrnn"]))
     if not config.trained_m:
-        torch.manual_seed(config.seed)
-        mdrnn = MDRNN(mdrnn.latents, mdrnn.actions, mdrnn.hiddens, mdrnn.gaussians)
+        mdrnn = load_untrained(config)
     for model in (vae, mdrnn):
         model.half().float()
     controller = Controller(
@@ -138,7 +163,8 @@ def load_agent(config: WMControllerConfig) -> Agent:
 
 def save_pretrained(folder: str | os.PathLike[str], world: WorldModel) -> None:
     """Write all weights as one safetensors file, V and M in fp16, and the info beside them."""
-    parts = {"vae.": world.vae, "mdrnn.": world.mdrnn}
+    parts: dict[str, torch.nn.Module] = {"vae.": world.vae, "mdrnn.": world.mdrnn}
+    parts |= {f"{MEMORY}{name}.": mdrnn for name, mdrnn in world.memories.items()}
     tensors = {
         prefix + key: value.detach().half().contiguous()
         for prefix, model in parts.items()
@@ -176,7 +202,11 @@ def load_pretrained(name: str | os.PathLike[str] = SHIPPED) -> WorldModel:
         name: controller_from_state(_below(tensors, f"{CONTROLLER}{name}."), str(path))
         for name in sorted(names)
     }
-    return WorldModel(vae, mdrnn, controllers, info, folder)
+    memories = {
+        name: mdrnn_from_state(_below(tensors, f"{MEMORY}{name}."), vae.latent_size, str(path))
+        for name in sorted({key.split(".")[0] for key in _below(tensors, MEMORY)})
+    }
+    return WorldModel(vae, mdrnn, controllers, info, folder, memories)
 
 
 def _below(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
