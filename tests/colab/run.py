@@ -95,6 +95,7 @@ def main(numbers: list[str]) -> None:
         there = " ".join(path.stem[:2] for path in chapters)
         sys.exit(f"No chapter for one of {' '.join(numbers)}; there are {there}.")
     build()
+    os.environ.pop("PYTHONPATH", None)  # the kernel's variables are this process's
     os.environ.update(environment())
     before = versions()
     if "wmlib" in before:
