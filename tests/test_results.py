@@ -1,0 +1,90 @@
+"""The results page says what the reports say, and what they do not say yet."""
+
+import importlib.util
+import json
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+RETURNS = [880.0, 900.0, 940.0, 960.0]
+
+
+@pytest.fixture
+def page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    path = Path(__file__).parents[1] / "book" / "extensions" / "from_reports.py"
+    spec = importlib.util.spec_from_file_location("from_reports", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    monkeypatch.setattr(module, "PRETRAINED", tmp_path)
+    return module
+
+
+def row(agent: str, mean: float = 920.0, backend: str = "gymnasium") -> dict[str, Any]:
+    return {
+        "agent": agent, "env_id": "CarRacing-v3", "backend": backend, "seed": 3, "episodes": 4,
+        "mean": mean, "std": 36.5, "ci95": 35.8, "returns": RETURNS,
+        "versions": {"torch": "2.13.0"}, "hardware": "an abacus",
+    }  # fmt: skip
+
+
+def write(folder: Path, rows: list[dict[str, Any]]) -> None:
+    (folder / "ctrl").mkdir(parents=True)
+    (folder / "report.json").write_text(json.dumps({"rows": rows}))
+    (folder / "ctrl" / "generations.csv").write_text(
+        "generation,seconds,env_steps,mean,best,sigma,cma_mean\n"
+        "1,60,10000,-50,0,0.1,\n"
+        "2,1800,1500000,400,500,0.1,650\n"
+        "3,7200,4000000,500,600,0.1,700\n"
+    )
+
+
+def test_every_row_is_there_as_measured(page: ModuleType, tmp_path: Path) -> None:
+    write(tmp_path / "mine", [row("random", -35.0), row("agent"), row("agent", 918.0, "envpool")])
+    text = "\n".join(page.results())
+    assert "| random policy | CarRacing-v3, Gymnasium | 4, seed 3 | **-35** ± 36 |" in text
+    assert "| V + M, the shipped agent | CarRacing-v3, EnvPool | 4, seed 3 | **918** ± 36" in text
+    assert "| 920 | 36 | 880 |" in text  # the median of the returns, std, the worst
+    assert "torch 2.13.0, on an abacus" in text
+    assert "Beside the paper" not in text  # of the ablation there is nothing yet
+
+
+def test_an_ablation_names_what_is_missing(page: ModuleType, tmp_path: Path) -> None:
+    again = row("V + M, z and h, second seed", 900.0, "envpool")
+    seeds = [row("V + M, z and h", backend="envpool"), again]
+    write(tmp_path / "mine", [row("random", -35.0), *seeds, row("agent")])
+    text = "\n".join(page.results())
+    assert "| V only, z | 632 ± 251 | not measured yet |" in text
+    both = "920 ± 36 (EnvPool); 900 ± 36 (EnvPool, second seed)"
+    assert f"| V + M, z and h | – | {both} |" in text
+    assert "| V + M, the shipped agent | 906 ± 21 | 920 ± 36 (Gymnasium) |" in text
+
+
+def test_cost_is_read_off_the_first_generation_that_reached_a_score(
+    page: ModuleType, tmp_path: Path
+) -> None:
+    write(tmp_path / "mine", [row("agent")])
+    text = "\n".join(page.results())
+    assert "| 300 | 2 | 1.50 million | 30 minutes | 1.0 |" in text
+    assert "| 600 | 2 | 1.50 million | 30 minutes | 1.0 |" in text
+    assert "| 800 | not reached | | | |" in text
+    assert "| the whole search | 3 | 4.00 million | 2.0 hours | 4.0 |" in text
+
+
+def test_a_second_round_counts_on_from_the_first(page: ModuleType, tmp_path: Path) -> None:
+    write(tmp_path / "mine", [row("agent")])
+    write(tmp_path / "mine" / "round1", [row("agent")])
+    text = "\n".join(page.results())
+    assert "| 600 | 2 | 1.50 million | 30 minutes | 1.0 |" in text
+    assert "| the whole search | 6 | 8.00 million | 4.0 hours | 8.0 |" in text
+
+
+def test_the_page_has_one_place_for_the_tables(page: ModuleType) -> None:
+    text = (Path(__file__).parents[1] / "book" / "results.md").read_text()
+    source = [text]
+    assert text.count(page.MARK) == 1
+    page.fill(None, "book/api", source)
+    assert source == [text]
