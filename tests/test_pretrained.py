@@ -128,7 +128,9 @@ def test_a_run_can_be_loaded_by_its_folder(logdir: Path, world: WorldModel) -> N
     trained = load_trained(logdir, env_name=ENV)
     for model in ("vae", "mdrnn", "controller"):
         before, after = getattr(world, model).state_dict(), getattr(trained, model).state_dict()
-        assert all(torch.equal(after[key], before[key]) for key in before)
+        for key, value in before.items():  # V and M as they would ship, C as it was evolved
+            wanted = value if model == "controller" else value.half().float()
+            assert torch.equal(after[key], wanted)
     assert trained.env_name == ENV
 
 

@@ -19,8 +19,20 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     models = {"vae": ConvVAE(), "mdrnn": MDRNN(32, 3, 16, 2), "ctrl": Controller(32, 16, 3)}
     for stage, model in models.items():
         save_checkpoint(logdir / stage / "best.tar", {"state_dict": model.state_dict()})
-    for name in RECORDS:
-        write_json(logdir / name, {"rows": [name]})
+    row = {
+        "agent": "agent",
+        "backend": "gymnasium",
+        "episodes": 4,
+        "seed": 9,
+        "hardware": "a lathe",
+    }
+    write_json(logdir / "report.json", {"rows": [row | {"mean": 12.4, "std": 3.0, "ci95": 2.9}]})
+    for stage in ("vae", "mdrnn"):
+        write_json(logdir / stage / "history.json", {"epochs": [{"seconds": 90.0}] * 4})
+    for name in ("ctrl", "ablation/v_only"):
+        path = logdir / name / "generations.csv"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("generation,seconds,env_steps,mean\n1,30,500,1.5\n2,60,1000,2.5\n")
     return logdir
 
 
@@ -42,6 +54,24 @@ def test_weights_come_back_as_they_were_trained(run: Path, shipped: Path) -> Non
 def test_records_are_the_runs_own(run: Path, shipped: Path) -> None:
     for name in RECORDS:
         assert (shipped / name).read_bytes() == (run / name).read_bytes()
+
+
+def test_what_an_ablation_left_goes_along(run: Path, shipped: Path) -> None:
+    name = "ablation/v_only/generations.csv"
+    assert (shipped / name).read_bytes() == (run / name).read_bytes()
+
+
+def test_the_model_card_says_what_the_records_say(shipped: Path) -> None:
+    card = (shipped / "README.md").read_text()
+    for part in (
+        'load_pretrained("shipped")',
+        "V, a variational autoencoder | 4,348,547 parameters, 4 epochs in 6 minutes",
+        "C, a linear map | 147 parameters, 2 generations",
+        "| 1,000 in 1.0 minutes |",
+        "a lathe",
+        "| agent | gymnasium | 4, seed 9 | 12 ± 3 | 3 |",
+    ):
+        assert part in card
 
 
 def test_agent_and_random_play_are_recorded_on_fresh_tracks(shipped: Path) -> None:

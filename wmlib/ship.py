@@ -15,12 +15,13 @@ from typing import Any
 
 from wmlib.collect import generate_rollouts
 from wmlib.policies import Policy
-from wmlib.pretrained import FOLDER, load_pretrained, load_trained, save_pretrained
+from wmlib.pretrained import FOLDER, WorldModel, load_pretrained, load_trained, save_pretrained
 
 __all__ = ["ship"]
 
 RECORDS = ("report.json", "vae/history.json", "mdrnn/history.json", "ctrl/generations.csv")
-EARLIER = ("round1/ctrl/generations.csv",)  # of runs in two rounds
+# What a run in two rounds, or with an ablation, has more.
+EARLIER = ("round1/ctrl/generations.csv", "ablation/*/generations.csv")
 # The samples' tracks: a run that was not itself seeded with this number never collected on them.
 FRESH = 2018
 
@@ -36,8 +37,9 @@ def ship(
 ) -> None:
     """Pack what a run left in ``logdir`` into ``folder``, anew.
 
-    Episodes are played with the weights as shipped, on fresh tracks: ``episodes`` by the agent in
-    ``rollouts/agent``, and one at random, on the first of those tracks, in ``rollouts/random``.
+    A model card, ``README.md``, says what they are. Episodes are played with the weights as
+    shipped, on fresh tracks: ``episodes`` by the agent in ``rollouts/agent``, and one at random, on
+    the first of those tracks, in ``rollouts/random``.
 
     Args:
         logdir: Holds ``vae``, ``mdrnn``, ``ctrl`` and ``report.json``.
@@ -60,9 +62,11 @@ def ship(
             raise FileNotFoundError(f"{logdir / name} does not exist: let the run finish first")
     shutil.rmtree(folder, ignore_errors=True)
     save_pretrained(folder, world)
-    for name in RECORDS + tuple(name for name in EARLIER if (logdir / name).exists()):
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(logdir / name, folder / name)
+    more = (path.relative_to(logdir) for pattern in EARLIER for path in logdir.glob(pattern))
+    for record in (*RECORDS, *more):
+        (folder / record).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(logdir / record, folder / record)
+    (folder / "README.md").write_text(card(folder, world), encoding="utf-8")
     players: dict[str, tuple[Policy | str, int]] = {
         "agent": (load_pretrained(folder).agent(), episodes),
         "random": ("random", 1),
@@ -72,6 +76,67 @@ def ship(
             folder / "rollouts" / player, env_name, count, seq_len,
             seed=FRESH, policy=policy, backend=backend, env_kwargs=env_kwargs,
         )  # fmt: skip
+
+
+CARD = """\
+# {name}
+
+V, M and C of Ha & Schmidhuber's World Models (2018) for {env}; `wmlib.load_pretrained("{name}")`
+loads them. Made by the command that is named in the book, from nothing but play.
+
+| | |
+|---|---|
+| V, a variational autoencoder | {v:,} parameters, {v_epochs} epochs in {v_minutes:.0f} minutes |
+| M, a mixture density LSTM | {m:,} parameters, {m_epochs} epochs in {m_minutes:.0f} minutes |
+| C, a linear map | {c:,} parameters, {generations:,} generations of CMA-ES |
+| environment steps of C's last search | {steps:,} in {c_minutes:.1f} minutes |
+| hardware | {hardware} |
+| on disk | V and M in fp16, C in fp32, the report's scores are of these files |
+
+| agent | {env} by | tracks | mean | standard deviation |
+|---|---|---|---|---|
+{scores}
+
+## Limits
+
+It has seen one game, in 64×64 pixels, and only what random play and its own predecessors met. Tight
+bends taken at speed are what still ends a lap. V draws only what costs many pixels: the dashboard's
+small numbers and the squares on the grass are lost. M's dreams have no map: their tracks never
+close. Nothing here was made or tested for a real car.
+
+The weights and episodes are under the repository's licences.
+"""
+
+
+def card(folder: Path, world: WorldModel) -> str:
+    """What whoever finds the weights should know, from the records beside them."""
+    rows = json.loads((folder / "report.json").read_text())["rows"]
+    search = (folder / "ctrl" / "generations.csv").read_text().splitlines()
+    last = dict(zip(search[0].split(","), search[-1].split(","), strict=True))
+    epochs = {
+        stage: json.loads((folder / stage / "history.json").read_text())["epochs"]
+        for stage in ("vae", "mdrnn")
+    }
+    minutes = {stage: sum(row["seconds"] for row in epochs[stage]) / 60 for stage in epochs}
+    models = {"v": world.vae, "m": world.mdrnn, "c": world.controller}
+    return CARD.format(
+        **{key: sum(p.numel() for p in model.parameters()) for key, model in models.items()},
+        name=folder.name,
+        env=world.env_name,
+        v_epochs=len(epochs["vae"]),
+        v_minutes=minutes["vae"],
+        m_epochs=len(epochs["mdrnn"]),
+        m_minutes=minutes["mdrnn"],
+        generations=int(last["generation"]),
+        steps=int(last["env_steps"]),
+        c_minutes=float(last["seconds"]) / 60,
+        hardware=rows[-1]["hardware"],
+        scores="\n".join(
+            f"| {row['agent']} | {row['backend']} | {row['episodes']}, seed {row['seed']} "
+            f"| {row['mean']:.0f} ± {row['ci95']:.0f} | {row['std']:.0f} |"
+            for row in rows
+        ),
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
