@@ -63,7 +63,7 @@ def ship(
     shutil.rmtree(folder, ignore_errors=True)
     save_pretrained(folder, world)
     more = (path.relative_to(logdir) for pattern in EARLIER for path in logdir.glob(pattern))
-    for record in (*RECORDS, *more):
+    for record in [*map(Path, RECORDS), *more]:
         (folder / record).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(logdir / record, folder / record)
     (folder / "README.md").write_text(card(folder, world), encoding="utf-8")
