@@ -38,7 +38,9 @@ def execute(path: Path) -> dict[str, float]:
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)  # times of day: they would differ in every run
     place = {"metadata": {"path": str(path.parent)}}
-    client = NotebookClient(notebook, timeout=600, resources=place, record_timing=False)
+    client = NotebookClient(
+        notebook, timeout=600, startup_timeout=600, resources=place, record_timing=False
+    )
     start, before = time.monotonic(), computed()
     client.execute()
     seconds = {"wall": time.monotonic() - start, "cpu": computed() - before}
