@@ -116,11 +116,12 @@ def _runs(args: argparse.Namespace) -> list[Run]:
 def _train(args: argparse.Namespace) -> None:
     runs = _runs(args)
     everything = args.stage == "all" and not args.generate_only
-    searching = [everything and run.is_searching() for run in runs]
+    # Rounds serve the next one's beginning: once C is searched for in the last, they are done.
+    over = len(runs) > 1 and everything and runs[-1].is_searching()
     for number, run in enumerate(runs):
-        if any(searching[number + 1 :]):
+        if over and number < len(runs) - 1:
             continue
-        if number and not searching[number] and args.stage in ("all", "ctrl"):
+        if number and not over and args.stage in ("all", "ctrl"):
             before = runs[number - 1].ctrl_config
             world = load_trained(
                 before.logdir, before.name, env_name=args.env, env_kwargs=args.env_kwargs
@@ -129,7 +130,7 @@ def _train(args: argparse.Namespace) -> None:
         steps = {"vae": run.train_vae, "rnn": run.train_rnn, "ctrl": run.train_ctrl}
         if run.ablation is not None:
             steps["ablation"] = run.train_ablation
-        if (everything or args.generate_only) and not searching[number]:
+        if (everything or args.generate_only) and not over:
             run.collect()
         if args.generate_only:
             print(f"rollouts are in {run.data_dir}")

@@ -52,7 +52,7 @@ class Sizes:
 
     rounds: int = 5
     batches: int = 10
-    candidates: int = 16
+    candidates: int = 32
     tracks: int = 4
     steps: int = 300
     alone: int = 300
