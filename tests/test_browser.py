@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page, Route, sync_playwright
+from test_widgets_browser import patience
 
 pytestmark = pytest.mark.slow
 
@@ -85,6 +86,7 @@ class Visit:
         self.context = browser.new_context(viewport=viewport)
         self.context.route("**/*", self.guard)
         self.page: Page = self.context.new_page()
+        self.page.set_default_timeout(30_000 * patience())
         self.page.on("requestfailed", lambda r: self.faults.append(f"failed: {r.url}"))
         self.page.on("response", self.check)
         self.page.on("pageerror", lambda error: self.faults.append(f"script error: {error}"))
@@ -110,7 +112,7 @@ class Visit:
         self.page.goto(f"{self.home}/{name}", wait_until="load")
         self.page.evaluate(SETTLED)
         self.page.wait_for_load_state("networkidle")  # widgets load their parts late
-        self.page.wait_for_function(ALIVE, timeout=90_000)
+        self.page.wait_for_function(ALIVE)
 
     def look(self) -> dict:
         """What there is to see on the page, once it has settled."""
