@@ -225,10 +225,13 @@ function assetFromPage(name, contentRoot) {
   });
 }
 
-/** Ask the kernel. Base64 again: front ends differ in how they hand over binary buffers. */
+/**
+ * Ask the kernel. Base64 again: front ends differ in how they hand over binary buffers. After "Run
+ * All", a kernel answers only once every later cell has run, so it is given ten minutes.
+ */
 async function assetFromKernel(name, experimental) {
   try {
-    const [reply] = await experimental.invoke("_asset", name, { signal: AbortSignal.timeout(60000) });
+    const [reply] = await experimental.invoke("_asset", name, { signal: AbortSignal.timeout(600000) });
     if (reply.error) throw new Error(reply.error);
     return fromBase64(reply.base64);
   } catch (error) {
@@ -253,13 +256,16 @@ function apologise(root, model, error) {
   root.append(make("p", { class: "wm-sorry", role: "status" }, error.message));
 }
 
+const WAIT = "Loading the model …";
+const WAIT_FOR_KERNEL = `${WAIT} A busy kernel sends it once its cells have run.`;
 const NEEDED = ["ResizeObserver", "MutationObserver", "createImageBitmap", "BigInt"];
 
 /** What the module exports: `mount` fills the root and returns what to call when it goes. */
 function widget(mount) {
   async function render({ model, el, experimental }) {
     const name = model.get("_anywidget_id")?.split(".").pop();
-    const root = make("div", { class: "wm", "data-widget": name }, make("p", { class: "wm-wait" }, "Loading the model …"));
+    const wait = document.documentElement.dataset.content_root === undefined ? WAIT_FOR_KERNEL : WAIT;
+    const root = make("div", { class: "wm", "data-widget": name }, make("p", { class: "wm-wait" }, wait));
     el.append(root);
     let unfollow, unmount;
     try {
