@@ -161,6 +161,7 @@ def test_colab_opens_it_and_the_first_cell_installs_what_is_missing(path: Path) 
     address = f"https://colab.research.google.com/github/{slug}/blob/main/notebooks/{path.name}"
     assert address in read(path).cells[0].source
     assert code(path)[0].source.rstrip() == INSTALL.rstrip()
+    assert "remove-cell" in tags(code(path)[0]), "in the book there is nothing to install"
 
 
 def test_it_begins_with_what_a_reader_wants_to_know(path: Path) -> None:
