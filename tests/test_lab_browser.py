@@ -85,7 +85,7 @@ def seen(lab: Page, selector: str) -> Locator:
 
 def test_a_slider_of_the_page_moves_the_picture(lab: Page, world: WorldModel) -> None:
     seen(lab, ".wm[data-widget=LatentExplorer]")
-    root = ready(lab, "LatentExplorer", timeout=60_000 * patience())
+    root = ready(lab, "LatentExplorer", timeout=120_000 * patience())
     before, name = dataset(root, "z"), chosen(root)
     old = pixels(root)
     latent = int(name.split()[1])

@@ -12,6 +12,7 @@ from typing import Any
 
 from sphinx.application import Sphinx
 from sphinx.config import Config
+from sphinx.environment import BuildEnvironment
 
 import wmlib
 from wmlib import config, films, plots, widgets
@@ -107,6 +108,11 @@ def fill(app: Sphinx, docname: str, source: list[str]) -> None:
         source[0] = source[0].replace(MARK, "\n".join(PAGES[docname]()))
 
 
+def outdated(app: Sphinx, env: BuildEnvironment, *changes: set[str]) -> list[str]:
+    """These pages are read again in every build: what they are made from is no page of its own."""
+    return [docname for docname in PAGES if docname in env.found_docs]
+
+
 def escape_shapes(
     app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]
 ) -> None:
@@ -134,6 +140,7 @@ def set_theme(app: Sphinx, config: Config) -> None:
 
 def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("config-inited", set_theme)
+    app.connect("env-get-outdated", outdated)
     app.connect("source-read", fill)
     app.connect("autodoc-process-docstring", escape_shapes)
     app.connect("html-page-context", drop_thebe)
