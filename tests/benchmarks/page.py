@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+from matplotlib.ticker import LogLocator, NullFormatter
+
 from wmlib.plots import Plot, canvas
 
 PRODUCT = "the machine's own product of two fp32 2048³ matrices, in the same operations"
@@ -129,12 +131,15 @@ def draw(name: str, points: list[dict[str, float]]) -> Plot:
         for ax, key, label in zip(axes, ("cost", "rate"), labels, strict=True):
             ax.plot(xs, [point[key] for point in points], marker="o")
             ax.set_xscale("linear" if name == "ray_workers" else "log")
-            ax.set_xticks(xs, [f"{x:,}" for x in xs])
+            ax.set_xticks(xs, [f"{x}" if x < 1000 else f"{x / 1000:.0f}k" for x in xs])
             ax.minorticks_off()
             if key == "cost" and name in ("population", "dream_rows"):
                 ax.set_yscale("log")
+                ax.yaxis.set_major_locator(LogLocator(10, subs=(1, 2, 5)))
+                ax.yaxis.set_major_formatter("{x:g}")
+                ax.yaxis.set_minor_formatter(NullFormatter())
             else:
-                ax.set_ylim(bottom=0)
+                ax.set_ylim(0, 1.1 * max(point[key] for point in points))
             ax.set_xlabel(x_label)
             ax.set_title(label)
     return Plot(figure, title)
