@@ -1,7 +1,7 @@
 """Put V and M of the shipped weights where the search for C expects them.
 
-``python runs/restore.py`` in a fresh clone; then the command in ``runs/README.md`` goes on. They are
-the same numbers, fp16 here and there, and are kept once.
+``python runs/restore.py`` in a fresh clone; then the command of ``runs/README.md`` goes on. They
+are the same numbers, fp16 here and there, and are kept once.
 """
 
 from pathlib import Path
