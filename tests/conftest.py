@@ -1,10 +1,14 @@
 """What several test files share."""
 
+from collections.abc import Callable
 from pathlib import Path
 
+import gymnasium as gym
+import numpy as np
 import pytest
 
 from wmlib.collect import generate_rollouts
+from wmlib.rollouts import Rollout
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -21,6 +25,19 @@ def counted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("counted")
     generate_rollouts(folder, "counting_env:Counting-v0", 10, 50, num_workers=1, display=False)
     return folder
+
+
+@pytest.fixture(scope="session")
+def coarse_rollout() -> Callable[..., Rollout]:
+    """Makes episodes of coarse noise, so that even an untrained V tells their frames apart."""
+
+    def make(seed: int, space: gym.spaces.Box, steps: int) -> Rollout:
+        rng = np.random.default_rng(seed)
+        frames = rng.integers(0, 256, (steps, 4, 4, 3), dtype=np.uint8).repeat(16, 1).repeat(16, 2)
+        actions = rng.uniform(space.low, space.high, (steps, *space.shape)).astype(np.float32)
+        return Rollout(frames, actions, np.zeros(steps, np.float32), np.zeros(steps, np.float32))
+
+    return make
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,7 @@
 """M as an environment: it starts from real moments, is as uncertain as τ says, and ends twofold."""
 
+from collections.abc import Callable
+
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -12,13 +14,6 @@ from wmlib.pixels import frames_to_tensor
 
 L, H, BURN_IN = 4, 8, 3
 SPACE = gym.spaces.Box(np.float32([-2, 0]), np.float32([1, 3]))
-
-
-def rollout(seed: int, steps: int = 9) -> Rollout:
-    rng = np.random.default_rng(seed)
-    frames = rng.integers(0, 256, (steps, 4, 4, 3), dtype=np.uint8).repeat(16, 1).repeat(16, 2)
-    actions = rng.uniform(SPACE.low, SPACE.high, (steps, 2)).astype(np.float32)
-    return Rollout(frames, actions, np.zeros(steps, np.float32), np.zeros(steps, np.float32))
 
 
 @pytest.fixture(scope="module")
@@ -36,8 +31,9 @@ def cell() -> MDRNNCell:
 
 
 @pytest.fixture(scope="module")
-def rollouts() -> list[Rollout]:
-    return [rollout(0), rollout(1), rollout(2, steps=BURN_IN)]  # the last is too short to start in
+def rollouts(coarse_rollout: Callable[..., Rollout]) -> list[Rollout]:
+    steps = (9, 9, BURN_IN)  # the last is too short to start in
+    return [coarse_rollout(seed, SPACE, count) for seed, count in enumerate(steps)]
 
 
 def biased(cell: MDRNNCell, reward: float = 0.0, end: float = 0.0, sigma: float = 1.0) -> MDRNNCell:

@@ -1,5 +1,7 @@
 """C in the dream: one dream at a time, by the plain cell and by hand, is the oracle."""
 
+from collections.abc import Callable
+
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -23,13 +25,6 @@ CAR = gym.spaces.Box(np.float32([-1, 0, 0]), np.float32([1, 1, 1]))
 SEEDS = [3, 14, 15, 92]
 
 
-def rollout(seed: int, steps: int = 12) -> Rollout:
-    rng = np.random.default_rng(seed)
-    frames = rng.integers(0, 256, (steps, 4, 4, 3), dtype=np.uint8).repeat(16, 1).repeat(16, 2)
-    actions = rng.uniform(CAR.low, CAR.high, (steps, 3)).astype(np.float32)
-    return Rollout(frames, actions, np.zeros(steps, np.float32), np.zeros(steps, np.float32))
-
-
 @pytest.fixture(scope="module")
 def agent() -> Agent:
     """An untrained memory whose ends and rewards depend on where the dream goes."""
@@ -42,8 +37,8 @@ def agent() -> Agent:
 
 
 @pytest.fixture(scope="module")
-def rollouts() -> list[Rollout]:
-    return [rollout(0), rollout(1)]
+def rollouts(coarse_rollout: Callable[..., Rollout]) -> list[Rollout]:
+    return [coarse_rollout(seed, CAR, 12) for seed in (0, 1)]
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""Pages made from the code while the book is built, so that they cannot drift from it."""
+"""Pages made from code and reports while the book is built, so that they cannot drift from them."""
 
 import dataclasses
 import inspect
@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from from_reports import results
 from sphinx.application import Sphinx
 from sphinx.config import Config
 from sphinx.environment import BuildEnvironment
@@ -17,7 +18,7 @@ from sphinx.environment import BuildEnvironment
 import wmlib
 from wmlib import config, films, plots, widgets
 
-MARK = "<!-- made from the code -->"
+MARK = "<!-- made while the book is built -->"
 ROOT = Path(__file__).resolve().parents[2]
 # Rooms of classes that are made by keyword. A configuration's fields have a page of their own, and
 # a widget's attributes stand in its docstring.
@@ -98,6 +99,7 @@ def status() -> Iterator[str]:
 PAGES: dict[str, Callable[[], Iterator[str]]] = {
     "book/api": api,
     "book/configuration": configuration,
+    "book/results": results,
     "book/status": status,
 }
 

@@ -6,11 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from sphinx.application import Sphinx
 
 from wmlib.plots import read_generations
 
-MARK = "<!-- made from the reports -->"
 PRETRAINED = Path(__file__).parents[2] / "wmlib" / "pretrained"
 Row = dict[str, Any]
 
@@ -123,14 +121,3 @@ def _spent(row: dict[str, float]) -> str:
     time = f"{hours:.1f} hours" if hours >= 1 else f"{60 * hours:.0f} minutes"
     steps = f"{row['env_steps'] / 1e6:.2f} million"
     return f"{row['generation']:.0f} | {steps} | {time} | {CORES * hours:.1f}"
-
-
-def fill(app: Sphinx, docname: str, source: list[str]) -> None:
-    """Put the tables where the page has the mark."""
-    if docname == "book/results":
-        source[0] = source[0].replace(MARK, "\n".join(results()))
-
-
-def setup(app: Sphinx) -> dict[str, bool]:
-    app.connect("source-read", fill)
-    return {"parallel_read_safe": True}
