@@ -26,6 +26,8 @@ PYTHON = PLACE / "env" / "bin" / "python"
 CONTENT = PLACE / "content"  # where notebooks run, with no repository around them
 VIEW = "application/vnd.jupyter.widget-view+json"
 STATE = "application/vnd.jupyter.widget-state+json"
+# Too old in Colab; a newer one takes no restart, for nothing imports it before the first cell.
+UPGRADED = {"gymnasium"}
 
 
 def ask(*arguments: str) -> str:
@@ -105,7 +107,11 @@ def main(numbers: list[str]) -> None:
         run(path)
         print(f"{path.stem}: {time.monotonic() - start:.0f} s", flush=True)
     after = versions()
-    changed = [name for name, version in before.items() if after.get(name) != version]
+    changed = [
+        name
+        for name, version in before.items()
+        if after.get(name) != version and name not in UPGRADED
+    ]
     if "wmlib" not in after or changed:
         sys.exit(f"wmlib: {after.get('wmlib')}. Changed, which takes a restart: {changed}")
     print("Installed what was missing:", ", ".join(sorted(after.keys() - before.keys())))
