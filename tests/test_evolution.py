@@ -11,6 +11,7 @@ import torch
 
 from wmlib import (
     Agent,
+    Axes,
     Controller,
     ConvVAE,
     MDRNNCell,
@@ -22,7 +23,7 @@ from wmlib import (
     train_controller,
 )
 from wmlib.checkpoints import load_checkpoint
-from wmlib.evolution import MEMORY
+from wmlib.evolution import MEMORY, mean_ranks
 from wmlib.fitness import Scores
 
 PAYING = "trial_envs:Paying-v0"
@@ -77,18 +78,20 @@ def stop_after(generation: int) -> Callable[[dict[str, float]], None]:
     return on_generation
 
 
-def test_the_hardest_tracks_of_late_come_back(config: WMControllerConfig, agent: Agent) -> None:
-    def cost(seed: int) -> int:
-        return seed * 7919 % 1009
+def test_the_most_telling_tracks_of_late_come_back(
+    config: WMControllerConfig, agent: Agent
+) -> None:
+    def weight(seed: int) -> int:
+        return 1 + seed * 7919 % 1009
 
     class Tracks(Hill):
-        """A hill where the seed decides what a track costs."""
+        """The later in the population the better, by as much as the track says."""
 
         def __call__(
             self, population: np.ndarray, seeds: Sequence[int], final: bool = False
         ) -> Scores:
-            scores = super().__call__(population, seeds, final)
-            return Scores(scores.returns - [cost(seed) for seed in seeds], scores.steps)
+            super().__call__(population, seeds, final)
+            return Scores(np.outer(np.arange(len(population)), [*map(weight, seeds)]), 1)
 
     world, config.hard_samples, config.num_generations = Tracks(), 2, 14
     rows = train_controller(config, agent, world)
@@ -97,14 +100,70 @@ def test_the_hardest_tracks_of_late_come_back(config: WMControllerConfig, agent:
     assert len({seed for seeds in fresh for seed in seeds}) == 14 * config.n_samples
     for done, seeds in enumerate(played):
         late = [seed for earlier in fresh[max(0, done - MEMORY) : done] for seed in earlier]
-        hardest = sorted(late, key=cost)[-2:]
-        # The hill is climbed meanwhile, by less than tracks differ.
-        assert sorted(seeds[config.n_samples :]) == sorted(hardest)
+        assert seeds[config.n_samples :] == sorted(late, key=weight)[:-3:-1]
     # What is written into a row is of fresh tracks alone, and so can be compared between searches.
-    first = -np.square(Search(np.zeros(SIZE), 0.3, 6, 5).ask() - TARGET).sum(axis=1)
-    assert rows[0]["mean"] == pytest.approx(
-        first.mean() - np.mean([cost(seed) for seed in fresh[0]])
-    )
+    for row, seeds in zip(rows, fresh, strict=True):
+        assert row["best"] == pytest.approx(5 * np.mean([*map(weight, seeds)]))
+
+
+def test_ranks_count_whom_one_beat() -> None:
+    returns = np.array([[900.0, 880.0], [-50.0, 890.0], [890.0, 870.0], [890.0, 905.0]])
+    np.testing.assert_allclose(mean_ranks(returns), [1 / 3, -1 / 3, -1 / 2, 1 / 2])
+    wrecked = returns - [[0, 0], [500, 0], [0, 0], [0, 0]]  # it was last on that track already
+    np.testing.assert_array_equal(mean_ranks(wrecked), mean_ranks(returns))
+    np.testing.assert_array_equal(mean_ranks(np.full((3, 2), 7.0)), 0)
+    assert np.isnan(mean_ranks(np.array([[1.0], [np.nan]]))).all()
+
+
+def test_it_climbs_by_ranks_though_some_are_wrecked(
+    config: WMControllerConfig, agent: Agent
+) -> None:
+    class Wrecks(Hill):
+        """A hill where one lap in five ends in a ditch, whoever drives."""
+
+        def __call__(
+            self, population: np.ndarray, seeds: Sequence[int], final: bool = False
+        ) -> Scores:
+            scores = super().__call__(population, seeds, final)
+            ditch = np.random.default_rng(seeds).random(scores.returns.shape) < 0.2
+            return Scores(scores.returns - 400 * ditch, scores.steps)
+
+    def climbed() -> float:
+        train_controller(config, agent, Wrecks())
+        end = parameters(Path(config.logdir) / "ctrl" / "checkpoint.tar")
+        return -float(np.square(end - TARGET).sum())
+
+    config.num_generations, config.pop_size, config.n_samples = 60, 12, 3
+    config.noreload, config.fitness = True, "rank"
+    by_rank = climbed()
+    config.fitness = "return"
+    assert by_rank > climbed()
+    assert by_rank > -np.square(TARGET).sum()
+
+
+def test_it_walks_along_axes_and_goes_on_along_them(
+    config: WMControllerConfig, agent: Agent
+) -> None:
+    rng, path = np.random.default_rng(0), Path(config.logdir) / "ctrl"
+    inputs = rng.standard_normal((500, L + H + 1)) * np.geomspace(3, 0.01, L + H + 1)
+    config.coordinates = "axes"
+    with pytest.raises(ValueError, match="axes"):
+        train_controller(config, agent, Hill())
+    axes = Axes.of(inputs.T @ inputs / 500)
+    train_controller(config, agent, Hill(), TARGET + 1, axes)
+    straight = parameters(path / "checkpoint.tar")
+    search = Search(TARGET + 1, 0.3, 6, 5, axes=Axes.load(path / "axes.npz"))
+    for values in json.loads((path / "search.json").read_text())["fitness"]:
+        search.tell(np.array(values))
+    np.testing.assert_allclose(straight, search.mean, atol=1e-6)
+    config.noreload, config.num_generations = True, 3
+    train_controller(config, agent, Hill(), TARGET + 1, axes)
+    config.noreload, config.num_generations = False, 8
+    train_controller(config, agent, Hill())  # who goes on need not know the axes
+    np.testing.assert_array_equal(parameters(path / "checkpoint.tar"), straight)
+    config.coordinates = "weights"
+    with pytest.raises(ValueError, match="coordinates = axes, now weights"):
+        train_controller(config, agent, Hill())
 
 
 def test_a_search_goes_on_from_its_recorded_start(config: WMControllerConfig, agent: Agent) -> None:

@@ -14,6 +14,7 @@ from wmlib import (
     flatten_parameters,
     generate_rollouts,
     imitate,
+    input_moments,
     load_parameters,
     make_env,
     rollout_files,
@@ -81,3 +82,17 @@ def test_with_other_eyes_no_other_linear_map_comes_closer(files: list[Path]) -> 
     rng, best = np.random.default_rng(0), error(flat)
     for _ in range(10):
         assert error(flat + 0.01 * rng.standard_normal(flat.size)) > best
+
+
+@pytest.mark.parametrize("use_h", [True, False])
+def test_moments_are_those_of_what_c_sees(files: list[Path], use_h: bool) -> None:
+    agent = make_agent(1, use_h)
+    size = L + (H if use_h else 0) + 1
+    moments = input_moments(agent, files, display=False)
+    assert moments.shape == (size, size)
+    # C's outputs under any parameters are then known on average, squares and all.
+    drawn = np.concatenate([outputs(agent, file) for file in files])
+    parts = [p.detach().numpy() for p in agent.controller.parameters()]
+    rows = np.c_[parts[0], parts[1]]
+    wanted = drawn.T.astype(np.float64) @ drawn / len(drawn)
+    np.testing.assert_allclose(rows @ moments @ rows.T, wanted, rtol=1e-3, atol=1e-6)

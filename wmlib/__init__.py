@@ -32,9 +32,10 @@ from wmlib.pretrained import WorldModel, load_pretrained, load_trained, save_pre
 from wmlib.foreign import adopt_checkpoints, read_weights
 from wmlib.fitness import LocalEvaluator
 from wmlib.evaluation import evaluate
+from wmlib.axes import Axes
 from wmlib.search import Search
 from wmlib.rehearsal import DreamEvaluator
-from wmlib.imitation import imitate
+from wmlib.imitation import imitate, input_moments
 from wmlib.cluster import RayEvaluator, collect_on_cluster
 from wmlib.evolution import train_controller
 from wmlib.report import test_trained_model
@@ -104,8 +105,10 @@ __all__ = [
     "DreamEvaluator",
     "RayEvaluator",
     "collect_on_cluster",
+    "Axes",
     "Search",
     "imitate",
+    "input_moments",
     "train_controller",
     "test_trained_model",
 ]

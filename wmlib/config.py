@@ -189,7 +189,12 @@ class WMControllerConfig(_Config):
     )
     late_generation: int = knob(0, "generation from which late_samples counts", low=0)
     hard_samples: int = knob(
-        0, "episodes per candidate on the hardest tracks of late, beside the others", low=0
+        0, "episodes per candidate on tracks of late where candidates differed most", low=0
+    )
+    fitness: str = knob(
+        "return",
+        "what candidates are compared by: their mean return, or their mean rank on each track",
+        choices=("return", "rank"),
     )
     pop_size: int = knob(10, "candidates per generation", low=2)
     target_return: float = knob(950.0, "stop when the CMA mean reaches this")
@@ -202,6 +207,11 @@ class WMControllerConfig(_Config):
         "zero",
         "the first mean: zeros, or what imitates the driver of the round before",
         choices=("zero", "driver"),
+    )
+    coordinates: str = knob(
+        "weights",
+        "what the search changes: C's weights, or C along the directions in which its inputs vary",
+        choices=("weights", "axes"),
     )
     diagonal: bool = knob(True, "a diagonal covariance matrix: faster in 867 dimensions")
     patience: int = knob(0, "training steps without reward that end an episode (0: never)", low=0)

@@ -13,6 +13,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from wmlib.agent import Agent
+from wmlib.axes import Axes
 from wmlib.checkpoints import atomic_path, read_json, save_checkpoint, write_json
 from wmlib.config import WMControllerConfig
 from wmlib.controller import flatten_parameters, load_parameters
@@ -25,9 +26,9 @@ __all__ = ["train_controller", "world_options"]
 
 History = list[dict[str, float]]
 # What a recorded search must agree on to be replayed.
-SEARCH_FIELDS = ("pop_size", "sigma0", "diagonal", "seed", "env_name")
+SEARCH_FIELDS = ("pop_size", "sigma0", "diagonal", "seed", "env_name", "coordinates")
 TRACKS = 1000  # room for each generation's tracks, however many it plays
-MEMORY = 10  # generations for which a hard track may come back
+MEMORY = 10  # generations for which a track may come back
 
 
 def train_controller(
@@ -35,13 +36,15 @@ def train_controller(
     agent: Agent | None = None,
     evaluator: Evaluator | None = None,
     start: np.ndarray | None = None,
+    axes: Axes | None = None,
     on_generation: Callable[[dict[str, float]], None] | None = None,
 ) -> History:
     """Evolve C; ``<logdir>/<name>`` gets checkpoints, the search's state and a row per generation.
 
     All candidates of a generation play the same tracks: fresh ones, and ``hard_samples`` of those
-    on which the last generations did worst, for the bends that end a lap are too rare to be met
-    on a few fresh ones. Every ``eval_interval`` generations the CMA mean is scored on held-out
+    of the last generations on which candidates differed most. The bends that end a lap are too rare
+    to be met on a few fresh tracks, and one that all candidates fail on, or none, teaches nothing.
+    Every ``eval_interval`` generations the CMA mean is scored on held-out
     tracks; ``best.tar`` is the mean that scored best there.
 
     Args:
@@ -51,6 +54,8 @@ def train_controller(
             default.
         start: The first mean; by default the recorded search's, and else zeros, which is a car
             that moves.
+        axes: What the search's coordinates are, where ``coordinates`` is "axes"; by default the
+            recorded search's.
         on_generation: Called with every new row.
 
     Returns:
@@ -58,12 +63,14 @@ def train_controller(
         tracks, sigma and, every few generations, cma_mean.
 
     Raises:
-        ValueError: If the recorded search had other settings; names both.
+        ValueError: If the recorded search had other settings, which are named, or if there are no
+            axes where ``coordinates`` asks for them.
     """
     folder = Path(config.logdir) / config.name
     agent = agent or load_agent(config)
     start = _first_mean(folder / "search.json", config.noreload, agent) if start is None else start
-    search = Search(start, config.sigma0, config.pop_size, config.seed, config.diagonal)
+    axes = _axes(folder / "axes.npz", config, axes)
+    search = Search(start, config.sigma0, config.pop_size, config.seed, config.diagonal, axes)
     fields = SEARCH_FIELDS + (("evaluator", "temperature") if config.evaluator == "dream" else ())
     settings = {key: getattr(config, key) for key in fields} | {"start": start.tolist()}
     state = _resume(folder / "search.json", settings, search, config.noreload)
@@ -103,16 +110,18 @@ def _generation(
     count = config.late_samples if late else config.n_samples
     seeds = [episode_seed("train", config.seed, TRACKS * done + i) for i in range(count)]
     tracks = [{"seed": seed, "generation": done} for seed in seeds]
-    tracks += sorted(state["tracks"], key=lambda track: track["mean"])[: config.hard_samples]
+    tracks += sorted(state["tracks"], key=lambda track: -track["spread"])[: config.hard_samples]
     scores = evaluator(search.ask(), [track["seed"] for track in tracks])
     fitness = scores.returns.mean(axis=1)
+    if config.fitness == "rank":
+        fitness = mean_ranks(scores.returns)
     if not np.isfinite(fitness).all():
         raise FloatingPointError(
             f"generation {done + 1} has a fitness that is no number ({fitness}); what was recorded "
             "before it is kept: look at V and M, then run again"
         )
     search.tell(fitness)
-    _remember(state, tracks, scores.returns.mean(axis=0))
+    _remember(state, tracks, scores.returns.std(axis=0))
     fresh = scores.returns[:, :count].mean(axis=1)
     last = rows[-1] if rows else {"seconds": 0.0, "env_steps": 0}
     row = {
@@ -130,11 +139,28 @@ def _generation(
     return row
 
 
-def _remember(state: dict[str, Any], tracks: list[dict[str, Any]], means: np.ndarray) -> None:
-    """Keep what the population got on each track, as long as it may come back."""
+def mean_ranks(returns: np.ndarray) -> np.ndarray:
+    """The share of the others that a candidate beat less the share that beat it; mean over tracks.
+
+    One wrecked lap costs hundreds of points, and a mean return of few tracks says little else than
+    who was wrecked. A rank costs it no more than being slowest, and so hears what all the other
+    laps have to say.
+
+    Args:
+        returns: (P, E), a row per candidate, a column per track.
+
+    Returns:
+        Fitness (P,), from -1 to 1; NaN where returns are.
+    """
+    beaten = np.sign(returns[:, None] - returns[None]).sum(axis=1) / max(1, len(returns) - 1)
+    return np.asarray(beaten.mean(axis=1))
+
+
+def _remember(state: dict[str, Any], tracks: list[dict[str, Any]], spreads: np.ndarray) -> None:
+    """Keep how much candidates differed on each track, as long as it may come back."""
     known = {track["seed"]: track for track in state["tracks"]}
-    for track, mean in zip(tracks, means, strict=True):
-        known[track["seed"]] = track | {"mean": float(mean)}
+    for track, spread in zip(tracks, spreads, strict=True):
+        known[track["seed"]] = track | {"spread": float(spread)}
     oldest = len(state["rows"]) + 1 - MEMORY
     state["tracks"] = [track for track in known.values() if track["generation"] >= oldest]
 
@@ -145,12 +171,28 @@ def _first_mean(path: Path, anew: bool, agent: Agent) -> np.ndarray:
     return np.zeros(len(flatten_parameters(agent.controller.parameters())))
 
 
+def _axes(path: Path, config: WMControllerConfig, axes: Axes | None) -> Axes | None:
+    """The axes of the recorded search, or those given for a new one, which are written down."""
+    if config.coordinates == "weights":
+        return None
+    if (path.parent / "search.json").exists() and not config.noreload:
+        return Axes.load(path)
+    if axes is None:
+        raise ValueError(
+            'WMControllerConfig.coordinates is "axes", and there are none: hand them in as axes=…, '
+            "as wmlib's command line does"
+        )
+    axes.save(path)
+    return axes
+
+
 def _resume(path: Path, settings: dict[str, Any], search: Search, anew: bool) -> dict[str, Any]:
     """The recorded state, with ``search`` replayed to where it was; or a fresh one."""
     if anew or not path.exists():
         return {"settings": settings, "rows": [], "fitness": [], "tracks": []}
     state: dict[str, Any] = read_json(path, "settings", "rows", "fitness")
-    state.setdefault("tracks", [])  # searches recorded before there were hard tracks
+    state.setdefault("tracks", [])  # searches recorded before tracks came back
+    state["settings"].setdefault("coordinates", "weights")  # … or before there were others
     for key, value in settings.items():
         if state["settings"].get(key) != value:
             raise ValueError(

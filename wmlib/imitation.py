@@ -14,7 +14,7 @@ from wmlib.agent import Agent
 from wmlib.latents import encode
 from wmlib.rollouts import Rollout, read_rollout
 
-__all__ = ["imitate"]
+__all__ = ["imitate", "input_moments"]
 
 TOGETHER = 16  # episodes that M remembers side by side
 RIDGE = 1.0  # added to the sums of squares, so that inputs that never vary get no weight
@@ -40,8 +40,7 @@ def imitate(pupil: Agent, driver: Agent, files: Sequence[Path], display: bool = 
     products: Tensor | float = 0.0
     for first in tqdm(range(0, len(files), TOGETHER), desc="imitating", disable=not display):
         rollouts = [read_rollout(file) for file in files[first : first + TOGETHER]]
-        seen = _states(pupil, rollouts)
-        inputs = torch.cat([seen, torch.ones(len(seen), 1, dtype=seen.dtype)], dim=1)
+        inputs = _with_one(_states(pupil, rollouts))
         with torch.inference_mode():
             told = driver.controller(_states(driver, rollouts).float().to(driver.device))
         squares = squares + inputs.T @ inputs
@@ -49,6 +48,30 @@ def imitate(pupil: Agent, driver: Agent, files: Sequence[Path], display: bool = 
     assert isinstance(squares, Tensor), "no rollouts to watch"
     solution = torch.linalg.solve(squares + RIDGE * torch.eye(len(squares)), products)
     return torch.cat([solution[:-1].T.reshape(-1), solution[-1]]).numpy()
+
+
+def input_moments(agent: Agent, files: Sequence[Path], display: bool = True) -> np.ndarray:
+    """How C's inputs vary while others play: the mean of x xᵀ with x = [inputs, 1].
+
+    Args:
+        agent: V and M.
+        files: Rollouts to watch.
+        display: Show progress.
+
+    Returns:
+        (S + 1, S + 1) float64, as ``Axes.of`` takes it.
+    """
+    squares, steps = np.zeros(()), 0
+    for first in tqdm(range(0, len(files), TOGETHER), desc="watching", disable=not display):
+        rollouts = [read_rollout(file) for file in files[first : first + TOGETHER]]
+        inputs = _with_one(_states(agent, rollouts)).numpy()
+        squares, steps = squares + inputs.T @ inputs, steps + len(inputs)
+    return squares / steps
+
+
+def _with_one(states: Tensor) -> Tensor:
+    """[inputs, 1]: the bias is the weight of an input that is always 1."""
+    return torch.cat([states, torch.ones(len(states), 1, dtype=states.dtype)], dim=1)
 
 
 @torch.inference_mode()

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from wmlib.agent import Agent
+from wmlib.axes import Axes
 from wmlib.checkpoints import atomic_path, read_json, save_checkpoint
 from wmlib.cluster import RayEvaluator, collect_on_cluster
 from wmlib.collect import generate_rollouts
@@ -24,7 +25,7 @@ from wmlib.dream import Dream
 from wmlib.envs import make_env
 from wmlib.evolution import train_controller, world_options
 from wmlib.fitness import Evaluator, LocalEvaluator
-from wmlib.imitation import imitate
+from wmlib.imitation import imitate, input_moments
 from wmlib.latents import load_vae
 from wmlib.mdrnn import MDRNN
 from wmlib.pixels import frames_to_tensor, tensor_to_frames
@@ -38,6 +39,7 @@ from wmlib.training import train_convae, train_mdn_rnn
 __all__ = ["Run"]
 
 BEGINNINGS = 32  # episodes in which dreams begin
+WATCHED = 64  # episodes that show how C's inputs vary
 
 
 @dataclass
@@ -120,16 +122,16 @@ class Run:
         agent = load_agent(self.ctrl_config)
         evaluator = self._evaluator(agent)
         try:
-            train_controller(self.ctrl_config, agent, evaluator, self._start(agent))
+            start, axes = self._start(agent), self._axes(agent)
+            train_controller(self.ctrl_config, agent, evaluator, start, axes)
         finally:
             evaluator.close()
 
     def is_searching(self) -> bool:
         """Whether all that C's search needs is there, so that nothing before it is needed again."""
         config = self.ctrl_config
-        recorded = (Path(config.logdir) / config.name / "search.json").exists()
-        alone = config.evaluator != "dream" and not config.noreload  # a dream begins in rollouts
-        return alone and recorded and self._finished("vae") and self._finished("mdrnn")
+        alone = config.evaluator != "dream"  # a dream begins in rollouts
+        return alone and self._goes_on() and self._finished("vae") and self._finished("mdrnn")
 
     def train_ablation(self) -> None:
         """Stage 4: a C for each variant of the agent, all with one, smaller budget."""
@@ -143,9 +145,7 @@ class Run:
 
     def _start(self, agent: Agent) -> np.ndarray | None:
         """The first mean of a new search; None for zeros, or for a search that goes on."""
-        config = self.ctrl_config
-        recorded = Path(config.logdir) / config.name / "search.json"
-        if config.start == "zero" or (recorded.exists() and not config.noreload):
+        if self.ctrl_config.start == "zero" or self._goes_on():
             return None
         if self.driver is None:
             raise ValueError(
@@ -153,6 +153,19 @@ class Run:
                 "make it 'zero'"
             )
         return imitate(agent, self.driver, rollout_files(self.data_dir))
+
+    def _axes(self, agent: Agent) -> Axes | None:
+        """The coordinates of a new search; None for C's weights, or for a search that goes on."""
+        if self.ctrl_config.coordinates == "weights" or self._goes_on():
+            return None
+        files = rollout_files(self.data_dir)
+        return Axes.of(input_moments(agent, files[:: -(-len(files) // WATCHED)]))
+
+    def _goes_on(self) -> bool:
+        """Whether a search for C was recorded that is to be continued."""
+        config = self.ctrl_config
+        recorded = Path(config.logdir) / config.name / "search.json"
+        return recorded.exists() and not config.noreload
 
     def _evaluator(self, agent: Agent) -> Evaluator:
         config = self.ctrl_config

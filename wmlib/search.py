@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,8 @@ class Search:
         pop_size: Candidates per generation.
         seed: Seed of the samples.
         diagonal: Keep the covariance matrix diagonal.
+        axes: What coordinates mean, such as ``Axes``: the search then walks in coordinates that
+            begin at zero, and candidates are ``start + axes(coordinates)``.
 
     Attributes:
         fitness: What was told so far, a list per generation.
@@ -30,12 +33,19 @@ class Search:
     """
 
     def __init__(
-        self, start: np.ndarray, sigma0: float, pop_size: int, seed: int = 0, diagonal: bool = True
+        self,
+        start: np.ndarray,
+        sigma0: float,
+        pop_size: int,
+        seed: int = 0,
+        diagonal: bool = True,
+        axes: Callable[[np.ndarray], np.ndarray] | None = None,
     ) -> None:
         import cma  # brings matplotlib with it
 
         rng = np.random.default_rng(seed)
         self.fitness: list[list[float]] = []
+        self.start, self.axes = np.array(start), axes
         self._asked: list[np.ndarray] | None = None
         options: dict[str, Any] = {
             "popsize": pop_size,
@@ -46,13 +56,14 @@ class Search:
             # Noisy returns must not end the search; whoever runs it says when.
             "tolfun": 0, "tolfunhist": 0, "tolx": 0, "tolstagnation": 0, "tolflatfitness": 10**9,
         }  # fmt: skip
-        self.strategy = cma.CMAEvolutionStrategy(start, sigma0, options)
+        origin = self.start if axes is None else np.zeros_like(self.start)
+        self.strategy = cma.CMAEvolutionStrategy(origin, sigma0, options)
 
     def ask(self) -> np.ndarray:
         """The next population (P, n); the same one until ``tell``."""
         if self._asked is None:
             self._asked = self.strategy.ask()
-        return np.array(self._asked)
+        return self._place(np.array(self._asked))
 
     def tell(self, fitness: np.ndarray) -> None:
         """The population's fitness (P,), larger is better."""
@@ -65,9 +76,12 @@ class Search:
     @property
     def mean(self) -> np.ndarray:
         """The mean of the search distribution (n,), which is scored and kept."""
-        return np.array(self.strategy.mean)
+        return self._place(np.array(self.strategy.mean))
 
     @property
     def sigma(self) -> float:
         """The step size."""
         return float(self.strategy.sigma)
+
+    def _place(self, coordinates: np.ndarray) -> np.ndarray:
+        return coordinates if self.axes is None else self.start + self.axes(coordinates)
