@@ -74,6 +74,17 @@ def test_generations_are_read_as_they_were_written(tmp_path: Path) -> None:
     assert plots.read_generations(tmp_path / "generations.csv") == rows
 
 
+def test_a_later_search_counts_on_from_an_earlier_one(tmp_path: Path) -> None:
+    head = "generation,seconds,env_steps,mean,cma_mean\n"
+    for part, table in (("ctrl", "1,7,70,850,\n2,9,90,860,870\n"), ("round1/ctrl", "1,5,50,-3,\n")):
+        (tmp_path / part).mkdir(parents=True)
+        (tmp_path / part / "generations.csv").write_text(head + table)
+    first, second, third = plots.read_search(tmp_path)
+    assert first == {"generation": 1, "seconds": 5, "env_steps": 50, "mean": -3}
+    assert second == {"generation": 2, "seconds": 12, "env_steps": 120, "mean": 850}
+    assert third == {"generation": 3, "seconds": 14, "env_steps": 140, "mean": 860, "cma_mean": 870}
+
+
 def test_an_evolution_curve_shows_the_cma_mean_only_where_it_was_measured() -> None:
     rows = [
         {"generation": i, "env_steps": 100 * i, "mean": 10.0 * i, "best": 20.0 * i} for i in (1, 2)

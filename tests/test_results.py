@@ -1,6 +1,6 @@
 """The results page says what the reports say, and what they do not say yet."""
 
-import importlib.util
+import importlib
 import json
 from pathlib import Path
 from types import ModuleType
@@ -8,17 +8,14 @@ from typing import Any
 
 import pytest
 
+EXTENSIONS = Path(__file__).resolve().parents[1] / "book" / "extensions"
 RETURNS = [880.0, 900.0, 940.0, 960.0]
 
 
 @pytest.fixture
 def page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    path = Path(__file__).parents[1] / "book" / "extensions" / "from_reports.py"
-    spec = importlib.util.spec_from_file_location("from_reports", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    monkeypatch.syspath_prepend(EXTENSIONS)
+    module = importlib.import_module("from_reports")
     monkeypatch.setattr(module, "PRETRAINED", tmp_path)
     return module
 
@@ -82,9 +79,15 @@ def test_a_second_round_counts_on_from_the_first(page: ModuleType, tmp_path: Pat
     assert "| the whole search | 6 | 8.00 million | 4.0 hours | 8.0 |" in text
 
 
-def test_the_page_has_one_place_for_the_tables(page: ModuleType) -> None:
-    text = (Path(__file__).parents[1] / "book" / "results.md").read_text()
+def test_each_page_has_one_place_for_what_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(EXTENSIONS)
+    pages = importlib.import_module("from_code")
+    for name in pages.PAGES:
+        text = (EXTENSIONS.parents[1] / f"{name}.md").read_text()
+        assert text.count(pages.MARK) == 1, name
     source = [text]
-    assert text.count(page.MARK) == 1
-    page.fill(None, "book/api", source)
+    pages.fill(None, "book/welcome", source)
     assert source == [text]
+    pages.fill(None, name, source)
+    assert pages.MARK not in source[0]
+    assert len(source[0]) > len(text)

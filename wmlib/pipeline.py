@@ -158,8 +158,8 @@ class Run:
         """The coordinates of a new search; None for C's weights, or for a search that goes on."""
         if self.ctrl_config.coordinates == "weights" or self._goes_on():
             return None
-        files = rollout_files(self.data_dir)
-        return Axes.of(input_moments(agent, files[:: -(-len(files) // WATCHED)]))
+        files = rollout_files(self.data_dir)[-WATCHED:]  # the last are of whoever drives best
+        return Axes.of(input_moments(agent, files))
 
     def _goes_on(self) -> bool:
         """Whether a search for C was recorded that is to be continued."""

@@ -18,8 +18,11 @@ from wmlib.films import WIDTH, Picture
 if TYPE_CHECKING:  # matplotlib is imported where it draws: `import wmlib` stays quick
     import matplotlib.figure
 
-__all__ = ["Plot", "canvas", "evolution_curve", "kl_bars", "read_generations", "scores"]
-__all__ += ["training_curve"]
+__all__ = ["Plot", "canvas", "evolution_curve", "kl_bars", "read_generations", "read_search"]
+__all__ += ["scores", "training_curve"]
+
+SEARCHES = ("round1/ctrl", "earlier", "ctrl")  # in a run's folder, in the order they were made
+SUMMED = ("generation", "seconds", "env_steps")
 
 COLOURS = ("#2b6cb0", "#c2571a", "#2f855a", "#97266d", "#5f56b5")
 INK, QUIET = "#24292f", "#6b7280"
@@ -122,6 +125,22 @@ def read_generations(path: str | os.PathLike[str]) -> list[dict[str, float]]:
             {name: float(value) for name, value in row.items() if value}
             for row in csv.DictReader(file)
         ]
+
+
+def read_search(folder: str | os.PathLike[str]) -> list[dict[str, float]]:
+    """The rows of all searches that led to a run's C, each counting on from the one before it.
+
+    Args:
+        folder: Of the run, or of its shipped weights.
+    """
+    rows: list[dict[str, float]] = []
+    for part in SEARCHES:
+        path = Path(folder) / part / "generations.csv"
+        before = rows[-1] if rows else {}
+        for row in read_generations(path) if path.exists() else []:
+            counted = {key: row[key] + before.get(key, 0.0) for key in SUMMED}
+            rows.append(row | counted)
+    return rows
 
 
 def evolution_curve(rows: Sequence[dict[str, float]], alt: str, x: str = "generation") -> Plot:

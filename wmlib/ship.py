@@ -20,8 +20,10 @@ from wmlib.pretrained import FOLDER, WorldModel, load_pretrained, load_trained, 
 __all__ = ["ship"]
 
 RECORDS = ("report.json", "vae/history.json", "mdrnn/history.json", "ctrl/generations.csv")
-# What a run in two rounds, or with an ablation, has more.
-EARLIER = ("round1/ctrl/generations.csv", "ablation/*/generations.csv")
+# What a run in two rounds, of several searches, or with an ablation, has more.
+EARLIER = (
+    "round1/ctrl/generations.csv", "earlier/generations.csv", "ablation/*/generations.csv"
+)  # fmt: skip
 # The samples' tracks: a run that was not itself seeded with this number never collected on them.
 FRESH = 2018
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from wmlib.plots import read_generations
+from wmlib.plots import read_search
 
 PRETRAINED = Path(__file__).parents[2] / "wmlib" / "pretrained"
 Row = dict[str, Any]
@@ -35,7 +35,7 @@ def results() -> Iterator[str]:
         yield f"## `{path.parent.name}`\n"
         yield from every_row(rows)
         yield from beside_the_paper(rows)
-        yield from cost(whole_search(path.parent))
+        yield from cost(read_search(path.parent))
 
 
 def name_of(row: Row) -> str:
@@ -86,18 +86,6 @@ def beside_the_paper(rows: list[Row]) -> Iterator[str]:
 def _score(row: Row, name: str) -> str:
     details = [BACKENDS.get(row["backend"], row["backend"]), name_of(row)[len(name) + 2 :]]
     return f"{row['mean']:.0f} ± {row['std']:.0f} ({', '.join(filter(None, details))})"
-
-
-def whole_search(folder: Path) -> list[dict[str, float]]:
-    """The rows of C's search; those of a second round count on from the first."""
-    rows: list[dict[str, float]] = []
-    for part in ("round1/ctrl", "ctrl"):
-        path = folder / part / "generations.csv"
-        before = rows[-1] if rows else {}
-        spent = {key: before.get(key, 0.0) for key in ("generation", "env_steps", "seconds")}
-        for row in read_generations(path) if path.exists() else []:
-            rows.append(row | {key: row[key] + value for key, value in spent.items()})
-    return rows
 
 
 def cost(rows: list[dict[str, float]]) -> Iterator[str]:
