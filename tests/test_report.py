@@ -45,21 +45,47 @@ def test_rows_that_are_there_are_kept(world: WorldModel, played: list[str], tmp_
     assert [row["agent"] for row in rows] == ["random policy", BEST, *played]
 
 
-@pytest.mark.parametrize("change", ["episodes", "seed", "weights", "memories"])
-def test_rows_of_other_weights_or_tracks_are_not(
+@pytest.mark.parametrize("change", ["episodes", "seed"])
+def test_rows_of_other_tracks_are_measured_again(
     world: WorldModel, played: list[str], tmp_path: Path, change: str
 ) -> None:
     options = {"episodes": 1, "seed": 0}
     with pytest.raises(KeyboardInterrupt):
         score_all(world, tmp_path / "report.json", **options)
-    if change == "weights":
-        with torch.no_grad():
-            world.controller.fc.bias.add_(1)
-    elif change == "memories":
-        world.memories["untrained_m"] = MDRNN(5, 2, 7, 2)
-    else:
-        options[change] += 1
+    options[change] += 1
     before, played[:] = list(played), []
     with pytest.raises(KeyboardInterrupt):
         score_all(world, tmp_path / "report.json", **options)
     assert played == before
+
+
+@pytest.mark.parametrize("change", ["driver", "variant", "memory"])
+def test_rows_of_other_weights_are_measured_again_and_no_others(
+    world: WorldModel, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, change: str
+) -> None:
+    played: list[str] = []
+
+    def evaluated(agent: object, name: str, **rest: object) -> dict[str, object]:
+        played.append(name)
+        return {"agent": name}
+
+    monkeypatch.setattr(wmlib.report, "evaluate", evaluated)
+    world.controllers["untrained_m"] = Controller(5, 7, 2)
+    world.memories["untrained_m"] = MDRNN(5, 2, 7, 2)
+    first = score_all(world, tmp_path / "report.json", episodes=1)
+    variant = "V + untrained M"
+    everyone = ["random policy", variant, BEST, f"{BEST}, z sampled", BEST]
+    assert played == everyone
+    played.clear()
+    changed = {
+        "driver": world.controller.fc.bias,
+        "variant": world.controllers["untrained_m"].fc.bias,
+        "memory": world.memories["untrained_m"].rnn.bias_ih_l0,
+    }
+    with torch.no_grad():
+        changed[change].add_(1)
+    rows = score_all(world, tmp_path / "report.json", episodes=1)
+    assert played == ([*everyone[2:]] if change == "driver" else [variant])
+    assert [row["agent"] for row in rows] == everyone
+    fresh = [row["origin"] not in {old["origin"] for old in first} for row in rows]
+    assert [name for name, new in zip(everyone, fresh, strict=True) if new] == played

@@ -6,6 +6,7 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
+from wmlib.agent import Agent
 from wmlib.checkpoints import read_json, write_json
 from wmlib.evaluation import evaluate
 from wmlib.policies import Policy
@@ -78,7 +79,7 @@ def score_all(
 
     Args:
         world: With the controllers of all variants.
-        path: The report; rows that it has of the same weights on the same tracks are kept.
+        path: The report; a row that it has of the same weights on the same tracks is kept.
         backend, fast: See ``make_vector_env``.
         acting: Further arguments of ``Agent``: device, amp.
         options: Further arguments of ``evaluate``.
@@ -89,28 +90,31 @@ def score_all(
     best = "V + M, the shipped agent"
     acting = {key: value for key, value in (acting or {}).items() if key != "sample_z"}
     titles = {name: title for name, (title, _) in VARIANTS.items() if name in world.controllers}
-    agents: list[tuple[str, str, Any]] = [("random policy", fast, "random")]
+    agents: list[tuple[str, str, Policy | str]] = [("random policy", fast, "random")]
     agents += [(title, fast, world.agent(name, **acting)) for name, title in titles.items()]
     agents += [
         (best, fast, world.agent(**acting)),
         (f"{best}, z sampled", fast, world.agent(sample_z=True, **acting)),
         (best, backend, world.agent(**acting)),
     ]
-    origin = _fingerprint(world, options)
-    rows: list[dict[str, Any]] = []
-    if path.exists():
-        report = read_json(path, "rows")
-        rows = report["rows"] if report.get("origin") == origin else []
-    for name, where, agent in agents[len(rows) :]:
-        rows.append(evaluate(agent, name=name, backend=where, **options))
-        write_json(path, {"origin": origin, "rows": rows})
+    origins = [_fingerprint(*which, options) for which in agents]
+    rows = read_json(path, "rows")["rows"] if path.exists() else []
+    known = {row.get("origin"): row for row in rows}
+    for (name, where, agent), origin in zip(agents, origins, strict=True):
+        if origin not in known:
+            row = evaluate(agent, name=name, backend=where, **options)
+            known[origin] = row | {"origin": origin}
+        rows = [known[other] for other in origins if other in known]
+        write_json(path, {"rows": rows})
     return rows
 
 
-def _fingerprint(world: WorldModel, options: dict[str, Any]) -> str:
-    """Changes whenever the weights or the tracks do: older rows are of another report."""
-    digest = hashlib.sha256(str([options.get(key) for key in ("episodes", "seed")]).encode())
-    for model in (world.vae, world.mdrnn, *world.controllers.values(), *world.memories.values()):
-        for value in model.state_dict().values():
-            digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+def _fingerprint(name: str, where: str, agent: Policy | str, options: dict[str, Any]) -> str:
+    """Another one for other weights, tracks or words: such a row is measured again."""
+    tracks = [options.get(key) for key in ("env_name", "episodes", "seed")]
+    digest = hashlib.sha256(str([name, where, *tracks]).encode())
+    if isinstance(agent, Agent):
+        for model in (agent.vae, agent.cell, agent.controller):
+            for value in model.state_dict().values():
+                digest.update(value.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
