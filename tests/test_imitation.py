@@ -27,6 +27,7 @@ L, H, A = 3, 5, 2
 def make_agent(seed: int, use_h: bool = True) -> Agent:
     torch.manual_seed(seed)
     vae, cell, c = ConvVAE(3, L), MDRNNCell(L, A, H, 2), Controller(L, H if use_h else 0, A)
+    vae.encoder.fc_mu.weight.data *= 1000  # untrained, no latent would tell anything
     return Agent(vae, cell, c, make_env(COUNTING).action_space, amp=False)
 
 
@@ -96,3 +97,13 @@ def test_moments_are_those_of_what_c_sees(files: list[Path], use_h: bool) -> Non
     rows = np.c_[parts[0], parts[1]]
     wanted = drawn.T.astype(np.float64) @ drawn / len(drawn)
     np.testing.assert_allclose(rows @ moments @ rows.T, wanted, rtol=1e-3, atol=1e-6)
+
+
+def test_latents_that_tell_nothing_get_no_weight(files: list[Path]) -> None:
+    agent, driver = make_agent(1), make_agent(1)
+    agent.vae.encoder.fc_mu.weight.data[1] /= 1000
+    moments = input_moments(agent, files, display=False)
+    assert np.flatnonzero(~moments.any(axis=0)).tolist() == [1]
+    load_parameters(imitate(agent, driver, files, display=False), agent.controller)
+    weight = agent.controller.fc.weight
+    assert torch.nonzero((weight == 0).all(dim=0)).tolist() == [[1]]

@@ -11,7 +11,7 @@ from wmlib.checkpoints import atomic_path
 
 __all__ = ["Axes"]
 
-LEAST = 1e-5  # of the largest variance; below it a direction never varies
+LEAST = 1e-5  # of the largest variance; with less, a direction counts as one that never varies
 
 
 class Axes:
@@ -26,7 +26,7 @@ class Axes:
     Attributes:
         directions: Columns of one length, (S + 1, S + 1): the inputs', and last the bias's 1.
         steps: Noise along each of them (S + 1,), so that N(0, σ² I) changes each output by σ, as
-            the root of the mean square over what C saw.
+            the root of the mean square over what C saw. Where nothing varies they are 0.
     """
 
     def __init__(self, directions: np.ndarray, steps: np.ndarray) -> None:
@@ -36,8 +36,9 @@ class Axes:
     def of(cls, moments: np.ndarray, power: float = 0.25) -> Axes:
         """The axes of what C saw, from the mean of x xᵀ with x = [inputs, 1]; (S + 1, S + 1)."""
         variances, directions = np.linalg.eigh(moments)
-        variances = np.maximum(variances, LEAST * variances.max())
-        steps = variances**-power
+        varies = variances > LEAST * variances.max()
+        variances = np.where(varies, variances, 1.0)
+        steps = np.where(varies, variances**-power, 0.0)
         return cls(directions, steps / np.sqrt((variances * steps**2).sum()))
 
     @classmethod

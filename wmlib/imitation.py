@@ -18,6 +18,7 @@ __all__ = ["imitate", "input_moments"]
 
 TOGETHER = 16  # episodes that M remembers side by side
 RIDGE = 1.0  # added to the sums of squares, so that inputs that never vary get no weight
+TELLING = 0.05  # variance of a latent's mean; of all that V could tell with it, which is 1
 
 
 def imitate(pupil: Agent, driver: Agent, files: Sequence[Path], display: bool = True) -> np.ndarray:
@@ -26,6 +27,9 @@ def imitate(pupil: Agent, driver: Agent, files: Sequence[Path], display: bool = 
     A controller belongs to the V and M it was evolved with: other latents have other meanings. But
     both agents can watch the same episodes, and C is linear, so the closest C has a closed form.
     A search that starts there need not learn again what its predecessor knew.
+
+    Latents that tell nothing get no weight. Their means still vary a little, and a C that leans on
+    that cannot act on samples of z, nor in a dream, where these latents are noise.
 
     Args:
         pupil: V and M, and C's architecture, one linear map.
@@ -38,6 +42,7 @@ def imitate(pupil: Agent, driver: Agent, files: Sequence[Path], display: bool = 
     """
     squares: Tensor | float = 0.0
     products: Tensor | float = 0.0
+    steps = 0
     for first in tqdm(range(0, len(files), TOGETHER), desc="imitating", disable=not display):
         rollouts = [read_rollout(file) for file in files[first : first + TOGETHER]]
         inputs = _with_one(_states(pupil, rollouts))
@@ -45,7 +50,11 @@ def imitate(pupil: Agent, driver: Agent, files: Sequence[Path], display: bool = 
             told = driver.controller(_states(driver, rollouts).float().to(driver.device))
         squares = squares + inputs.T @ inputs
         products = products + inputs.T @ told.cpu().double()
+        steps += len(inputs)
     assert isinstance(squares, Tensor), "no rollouts to watch"
+    assert isinstance(products, Tensor)
+    silent = _silent(squares / steps, pupil.vae.latent_size)
+    squares[silent], squares[:, silent], products[silent] = 0.0, 0.0, 0.0
     solution = torch.linalg.solve(squares + RIDGE * torch.eye(len(squares)), products)
     return torch.cat([solution[:-1].T.reshape(-1), solution[-1]]).numpy()
 
@@ -59,14 +68,25 @@ def input_moments(agent: Agent, files: Sequence[Path], display: bool = True) -> 
         display: Show progress.
 
     Returns:
-        (S + 1, S + 1) float64, as ``Axes.of`` takes it.
+        (S + 1, S + 1) float64, as ``Axes.of`` takes it; zeros where a latent tells nothing.
     """
-    squares, steps = np.zeros(()), 0
+    squares, steps = torch.zeros(()), 0
     for first in tqdm(range(0, len(files), TOGETHER), desc="watching", disable=not display):
         rollouts = [read_rollout(file) for file in files[first : first + TOGETHER]]
-        inputs = _with_one(_states(agent, rollouts)).numpy()
+        inputs = _with_one(_states(agent, rollouts))
         squares, steps = squares + inputs.T @ inputs, steps + len(inputs)
-    return squares / steps
+    moments = squares / steps
+    silent = _silent(moments, agent.vae.latent_size)
+    moments[silent], moments[:, silent] = 0.0, 0.0
+    return moments.numpy()
+
+
+def _silent(moments: Tensor, latents: int) -> Tensor:
+    """Which of C's inputs are latents that tell nothing, from the mean of x xᵀ; (S + 1,) bool."""
+    variances = moments.diagonal() - moments[-1].square()  # the last row holds the means
+    silent = variances < TELLING
+    silent[latents:] = False
+    return silent
 
 
 def _with_one(states: Tensor) -> Tensor:
