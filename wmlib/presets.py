@@ -79,7 +79,7 @@ PRESETS: dict[str, dict[str, Any]] = {
             },
             "ctrl": {
                 "start": "driver", "coordinates": "axes", "fitness": "rank", "sigma0": 0.25,
-                "pop_size": 40, "n_samples": 2, "hard_samples": 2,
+                "pop_size": 40, "n_samples": 2, "hard_samples": 3,
                 "num_generations": 400, "patience": 60,
                 "eval_interval": 10, "eval_episodes": 64, "target_return": 925.0,
             },
