@@ -67,7 +67,7 @@ def test_the_model_card_says_what_the_records_say(shipped: Path) -> None:
         'load_pretrained("shipped")',
         "V, a variational autoencoder | 4,348,547 parameters, 4 epochs in 6 minutes",
         "C, a linear map | 147 parameters, 2 generations",
-        "| 1,000 in 1.0 minutes |",
+        "| 1,000 in 1 minutes |",
         "a lathe",
         "| agent | gymnasium | 4, seed 9 | 12 ± 3 | 3 |",
     ):
@@ -99,13 +99,17 @@ def test_shipping_again_leaves_nothing_of_the_last_time(run: Path, shipped: Path
 
 def test_a_run_in_two_rounds_brings_the_search_of_the_first(run: Path, tmp_path: Path) -> None:
     ship(run, tmp_path / "one", episodes=1, seq_len=2)
-    write_json(run / EARLIER[0], {"rows": ["round one"]})
+    (run / EARLIER[0]).parent.mkdir(parents=True, exist_ok=True)
+    (run / EARLIER[0]).write_text("generation,seconds,env_steps,mean\n9,120,7000,1.5\n")
     try:
         ship(run, tmp_path / "two", episodes=1, seq_len=2)
     finally:
         (run / EARLIER[0]).unlink()
     assert not (tmp_path / "one" / EARLIER[0]).exists()
-    assert "round one" in (tmp_path / "two" / EARLIER[0]).read_text()
+    assert (tmp_path / "two" / EARLIER[0]).read_text().endswith("9,120,7000,1.5\n")
+    card = (tmp_path / "two" / "README.md").read_text()
+    assert "11 generations" in card
+    assert "| 8,000 in 3 minutes |" in card
 
 
 def test_an_unfinished_run_is_not_shipped(run: Path, tmp_path: Path) -> None:

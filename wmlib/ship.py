@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from wmlib.collect import generate_rollouts
+from wmlib.plots import read_search
 from wmlib.policies import Policy
 from wmlib.pretrained import FOLDER, WorldModel, load_pretrained, load_trained, save_pretrained
 
@@ -90,8 +91,8 @@ loads them. Made by the command that is named in the book, from nothing but play
 |---|---|
 | V, a variational autoencoder | {v:,} parameters, {v_epochs} epochs in {v_minutes:.0f} minutes |
 | M, a mixture density LSTM | {m:,} parameters, {m_epochs} epochs in {m_minutes:.0f} minutes |
-| C, a linear map | {c:,} parameters, {generations:,} generations of CMA-ES |
-| environment steps of C's last search | {steps:,} in {c_minutes:.1f} minutes |
+| C, a linear map | {c:,} parameters, {generations:,} generations of CMA-ES, all searches together |
+| environment steps of these | {steps:,} in {c_minutes:.0f} minutes |
 | hardware | {hardware} |
 | on disk | V and M in fp16, C in fp32, the report's scores are of these files |
 
@@ -113,8 +114,7 @@ The weights and episodes are under the repository's licences.
 def card(folder: Path, world: WorldModel) -> str:
     """What whoever finds the weights should know, from the records beside them."""
     rows = json.loads((folder / "report.json").read_text())["rows"]
-    search = (folder / "ctrl" / "generations.csv").read_text().splitlines()
-    last = dict(zip(search[0].split(","), search[-1].split(","), strict=True))
+    last = read_search(folder)[-1]
     epochs = {
         stage: json.loads((folder / stage / "history.json").read_text())["epochs"]
         for stage in ("vae", "mdrnn")
