@@ -99,8 +99,8 @@ def cost(rows: list[dict[str, float]]) -> Iterator[str]:
     yield f"| the whole search | {_spent(rows[-1])} |"
     yield (
         f"\nThe score is that of the CMA mean on held-out tracks, measured every few generations; "
-        f"times are of {CORES} cores, which other work shared, and of the search alone, over both "
-        f"rounds where there were two. The authors' search took {THEIR_CORE_HOURS:,} core-hours.\n"
+        f"times are of {CORES} cores, which other work shared, and of the searches alone, all of "
+        f"them together. The authors' search took {THEIR_CORE_HOURS:,} core-hours.\n"
     )
 
 
