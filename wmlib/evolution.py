@@ -112,9 +112,8 @@ def _generation(
     tracks = [{"seed": seed, "generation": done} for seed in seeds]
     tracks += sorted(state["tracks"], key=lambda track: -track["spread"])[: config.hard_samples]
     scores = evaluator(search.ask(), [track["seed"] for track in tracks])
-    fitness = scores.returns.mean(axis=1)
-    if config.fitness == "rank":
-        fitness = mean_ranks(scores.returns)
+    by_rank = config.fitness == "rank"
+    fitness = mean_ranks(scores.returns) if by_rank else scores.returns.mean(axis=1)
     if not np.isfinite(fitness).all():
         raise FloatingPointError(
             f"generation {done + 1} has a fitness that is no number ({fitness}); what was recorded "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -42,18 +42,15 @@ def imitate(pupil: Agent, driver: Agent, files: Sequence[Path], display: bool = 
     """
     squares: Tensor | float = 0.0
     products: Tensor | float = 0.0
-    steps = 0
-    for first in tqdm(range(0, len(files), TOGETHER), desc="imitating", disable=not display):
-        rollouts = [read_rollout(file) for file in files[first : first + TOGETHER]]
+    for rollouts in _batches(files, "imitating", display):
         inputs = _with_one(_states(pupil, rollouts))
         with torch.inference_mode():
             told = driver.controller(_states(driver, rollouts).float().to(driver.device))
         squares = squares + inputs.T @ inputs
         products = products + inputs.T @ told.cpu().double()
-        steps += len(inputs)
     assert isinstance(squares, Tensor), "no rollouts to watch"
     assert isinstance(products, Tensor)
-    silent = _silent(squares / steps, pupil.vae.latent_size)
+    silent = _silent(squares / squares[-1, -1], pupil.vae.latent_size)
     squares[silent], squares[:, silent], products[silent] = 0.0, 0.0, 0.0
     solution = torch.linalg.solve(squares + RIDGE * torch.eye(len(squares)), products)
     return torch.cat([solution[:-1].T.reshape(-1), solution[-1]]).numpy()
@@ -70,15 +67,20 @@ def input_moments(agent: Agent, files: Sequence[Path], display: bool = True) -> 
     Returns:
         (S + 1, S + 1) float64, as ``Axes.of`` takes it; zeros where a latent tells nothing.
     """
-    squares, steps = torch.zeros(()), 0
-    for first in tqdm(range(0, len(files), TOGETHER), desc="watching", disable=not display):
-        rollouts = [read_rollout(file) for file in files[first : first + TOGETHER]]
+    squares = torch.zeros(())
+    for rollouts in _batches(files, "watching", display):
         inputs = _with_one(_states(agent, rollouts))
-        squares, steps = squares + inputs.T @ inputs, steps + len(inputs)
-    moments = squares / steps
+        squares = squares + inputs.T @ inputs
+    moments = squares / squares[-1, -1]  # the last is the sum of ones: the steps
     silent = _silent(moments, agent.vae.latent_size)
     moments[silent], moments[:, silent] = 0.0, 0.0
     return moments.numpy()
+
+
+def _batches(files: Sequence[Path], doing: str, display: bool) -> Iterator[list[Rollout]]:
+    """Episodes to be watched side by side."""
+    for first in tqdm(range(0, len(files), TOGETHER), desc=doing, disable=not display):
+        yield [read_rollout(file) for file in files[first : first + TOGETHER]]
 
 
 def _silent(moments: Tensor, latents: int) -> Tensor:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from wmlib.collect import generate_rollouts
-from wmlib.plots import read_search
+from wmlib.plots import SEARCHES, read_search
 from wmlib.policies import Policy
 from wmlib.pretrained import FOLDER, WorldModel, load_pretrained, load_trained, save_pretrained
 
@@ -22,9 +22,7 @@ __all__ = ["ship"]
 
 RECORDS = ("report.json", "vae/history.json", "mdrnn/history.json", "ctrl/generations.csv")
 # What a run in two rounds, of several searches, or with an ablation, has more.
-EARLIER = (
-    "round1/ctrl/generations.csv", "earlier/generations.csv", "ablation/*/generations.csv"
-)  # fmt: skip
+EARLIER = [f"{part}/generations.csv" for part in (*SEARCHES[:-1], "ablation/*")]
 # The samples' tracks: a run that was not itself seeded with this number never collected on them.
 FRESH = 2018
 
