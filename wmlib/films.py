@@ -20,11 +20,12 @@ __all__ = ["Frames", "Picture", "film", "strip", "traversal"]
 
 WIDTH = 640  # CSS pixels; on a phone everything shrinks to about half, and must still be legible
 GAP, FONT = 4, 17.0  # pixels
+GREY = 128  # between frames, which may be black or white
 CARD, CAPTION = (32, 36, 44), (236, 238, 242)  # dark: frames read well on it, on any page
 
 
 class Picture:
-    """Something to look at, with the words for who cannot; a notebook shows it by itself.
+    """Something to look at, with the words for those who cannot; a notebook shows it by itself.
 
     It is shown as PNG, which comparisons of notebooks leave out: pictures differ in their last bits
     between machines. What it shows can be asserted on what was drawn.
@@ -32,7 +33,8 @@ class Picture:
     Attributes:
         alt: What there is to see, in words.
         width: Shown width in CSS pixels; less where the page is narrower.
-        role: ``"plot"`` or ``"frames"``; pages in dark mode turn a plot's colours over.
+        role: ``"plot"``, ``"frames"`` or ``"strip"``; pages in dark mode turn a plot's colours
+            over, and on a phone a strip of still frames scrolls.
     """
 
     role = "frames"
@@ -81,6 +83,7 @@ class Frames(Picture):
         fit = WIDTH / (sum(widths) if across else max(widths))
         self.scale = max(1, min(4, math.floor(fit) if times != {1} else math.ceil(fit)))
         self.panels, self.fps, self.across = panels, fps, across
+        self.role = "frames" if across else "strip"
         super().__init__(alt, min(WIDTH, self._card(0).shape[1]))
 
     def _card(self, t: int) -> np.ndarray:
@@ -148,7 +151,7 @@ def strip(rows: np.ndarray | dict[str, np.ndarray], alt: str) -> Frames:
     rows = rows if isinstance(rows, dict) else {"": rows}
     gap = ((0, 0), (0, 0), (1, 1), (0, 0))
     wide = {
-        caption: np.concatenate(list(np.pad(frames, gap)), axis=1)[None]
+        caption: np.concatenate(list(np.pad(frames, gap, constant_values=GREY)), axis=1)[None]
         for caption, frames in rows.items()
     }
     if len({frames.shape for frames in wide.values()}) != 1:

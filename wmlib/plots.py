@@ -152,7 +152,7 @@ def evolution_curve(rows: Sequence[dict[str, float]], alt: str, x: str = "genera
         x: ``"generation"``, ``"env_steps"`` or ``"seconds"``.
     """
     labels = {"mean": "population mean", "best": "its best", "cma_mean": "CMA mean, held out"}
-    looks: dict[str, dict[str, Any]] = {"best": {"alpha": 0.45}, "cma_mean": {"marker": "o"}}
+    looks: dict[str, dict[str, Any]] = {"best": {"alpha": 0.7}, "cma_mean": {"marker": "o"}}
     with canvas() as (figure, axes):
         for name, label in labels.items():
             points = [(row[x], row[name]) for row in rows if name in row]
@@ -173,7 +173,8 @@ def kl_bars(kl: np.ndarray, alt: str) -> Plot:
     order = np.argsort(kl)[::-1]
     with canvas() as (figure, axes):
         axes.bar(range(len(kl)), np.asarray(kl)[order])
-        axes.set_xticks(range(len(kl)), [str(i) for i in order], fontsize=8, rotation=90)
+        many = {"fontsize": 8, "rotation": 90} if len(kl) > 8 else {}
+        axes.set_xticks(range(len(kl)), [str(i) for i in order], **many)
         axes.set(xlabel="latent", ylabel="KL [nats]")
         axes.grid(False, axis="x")
     return Plot(figure, alt)

@@ -78,14 +78,14 @@ PRESETS: dict[str, dict[str, Any]] = {
                 "num_test_files": 20, "optimizer": "adam", "schedule": "cosine",
             },
             "ctrl": {
-                "start": "driver", "coordinates": "axes", "fitness": "rank", "sigma0": 0.25,
-                "pop_size": 40, "n_samples": 2, "hard_samples": 3,
-                "num_generations": 400, "patience": 60,
+                "start": "driver", "coordinates": "axes", "fitness": "rank", "sigma0": 0.15,
+                "pop_size": 24, "n_samples": 2, "hard_samples": 2,
+                "num_generations": 400, "patience": 60, "backend": "gymnasium",
                 "eval_interval": 10, "eval_episodes": 64, "target_return": 925.0,
             },
             "ablation": {
                 "start": "zero", "coordinates": "weights", "fitness": "return", "sigma0": 0.1,
-                "pop_size": 16, "hard_samples": 0,
+                "pop_size": 16, "hard_samples": 0, "backend": "auto",
                 "num_generations": 25, "eval_interval": 25, "eval_episodes": 16,
             },
         },

@@ -49,7 +49,7 @@ class WorldModel:
     mdrnn: MDRNN
     controllers: dict[str, Controller]
     info: dict[str, Any] = field(default_factory=dict)
-    folder: Path = FOLDER
+    folder: Path = field(default_factory=lambda: FOLDER)
     memories: dict[str, MDRNN] = field(default_factory=dict)
 
     @property

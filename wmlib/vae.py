@@ -107,7 +107,7 @@ def conv_vae_loss_fn(
 ) -> Tensor:
     """Negative evidence lower bound, up to a constant: squared error plus KL.
 
-    Summed over pixels, latents and batch. With unit-variance pixels up to a factor of two this is
+    Summed over pixels, latents and batch. For a decoder with Gaussian noise of variance ½ this is
     the β = 1 bound as it stands: no further balancing by the number of pixels is wanted.
 
     Args:

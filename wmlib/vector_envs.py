@@ -236,5 +236,5 @@ def make_vector_env(
     if choose_backend(env_name, backend, env_kwargs) == "envpool":
         return _EnvPoolVector(env_name, min(episodes, ENVPOOL_ROWS))
     # A few processes per core keep it busy when some episodes of a wave have ended.
-    rows = max(1, min(episodes, max_workers, 4 * (os.cpu_count() or 1)))
+    rows = max(1, min(episodes, max_workers, 8 * (os.cpu_count() or 1)))
     return _GymnasiumVector(env_name, rows, env_kwargs or {})

@@ -208,7 +208,8 @@ def latent_sliders(vae: ConvVAE, z: Sequence[float] | None = None) -> ipywidgets
         ipywidgets.FloatSlider(value, min=-4, max=4, step=0.05, description=f"z {i}")
         for i, value in enumerate(values.tolist())
     ]
-    picture = ipywidgets.Image(format="png", width=320, height=320)
+    size = ipywidgets.Layout(width="192px", height="192px", flex="0 0 auto")
+    picture = ipywidgets.Image(format="png", layout=size)
 
     def redraw(_: Any = None) -> None:
         with torch.no_grad():
@@ -218,5 +219,8 @@ def latent_sliders(vae: ConvVAE, z: Sequence[float] | None = None) -> ipywidgets
     for slider in sliders:
         slider.observe(redraw, "value")
     redraw()
-    columns = ipywidgets.Layout(grid_template_columns="repeat(2, 320px)")
-    return ipywidgets.HBox([picture, ipywidgets.GridBox(sliders, layout=columns)])
+    columns = ipywidgets.Layout(
+        grid_template_columns="repeat(auto-fit, minmax(270px, 1fr))", flex="1 1 270px"
+    )
+    beside = ipywidgets.Layout(align_items="flex-start", flex_flow="row wrap")
+    return ipywidgets.HBox([picture, ipywidgets.GridBox(sliders, layout=columns)], layout=beside)

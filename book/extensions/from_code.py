@@ -52,17 +52,19 @@ def configuration() -> Iterator[str]:
         if name not in config.__all__:
             continue
         yield f"## `{name}`\n\n{inspect.getdoc(cls)}\n"
-        yield "| field | type | default | allowed | meaning |\n|---|---|---|---|---|"
+        yield "| field | default | allowed | meaning |\n|---|---|---|---|"
         for field in dataclasses.fields(cls):
-            cells = [f"`{field.name}`", f"`{field.type}`", _default(field), _allowed(field)]
+            cells = [f"`{field.name}`", _default(field), _allowed(field)]
             yield f"| {' | '.join(cells)} | {field.metadata['about']} |"
         yield ""
 
 
 def _default(field: dataclasses.Field[Any]) -> str:
     if field.default_factory is not dataclasses.MISSING:
-        return f"`{field.default_factory()!r}`"
-    return "required" if field.default is dataclasses.MISSING else f"`{field.default!r}`"
+        return f"`{field.default_factory()!r}` ({field.type})"
+    if field.default is dataclasses.MISSING:
+        return f"required ({field.type})"
+    return f"`{field.default!r}` ({field.type})"
 
 
 def _allowed(field: dataclasses.Field[Any]) -> str:
@@ -88,7 +90,7 @@ def status() -> Iterator[str]:
         entry = times[path.stem]
         place = {key: entry[key] for key in ("machine", "versions")}
         places += [] if place in places else [place]
-        cells = [f"{entry['wall']:.0f}", f"{entry['cpu']:.0f}", f"{entry['takes']}"]
+        cells = [f"{entry['wall']:.1f}", f"{entry['cpu']:.1f}", f"{entry['takes']}"]
         letter = chr(ord("A") + places.index(place))
         yield f"| [](../notebooks/{path.name}) | {' | '.join(cells)} | {letter} |"
     for letter, place in zip("ABCDEFGHIJKL", places, strict=False):

@@ -48,9 +48,9 @@ def every_row(rows: list[Row]) -> Iterator[str]:
     yield "|---|---|---|---|---|---|---|"
     for row in rows:
         returns = np.array(row["returns"])
-        game = f"{row['env_id']}, {BACKENDS.get(row['backend'], row['backend'])}"
         yield (
-            f"| {name_of(row)} | {game} | {row['episodes']}, seed {row['seed']} "
+            f"| {name_of(row)} | {BACKENDS.get(row['backend'], row['backend'])} "
+            f"| {row['episodes']}, seed {row['seed']} "
             f"| **{row['mean']:.0f}** ± {row['ci95']:.0f} | {np.median(returns):.0f} "
             f"| {row['std']:.0f} | {returns.min():.0f} |"
         )
@@ -73,9 +73,11 @@ def beside_the_paper(rows: list[Row]) -> Iterator[str]:
         yield f"| {name} | {theirs} | {'; '.join(scores) or 'not measured yet'} |"
     yield (
         "\nHere, and only here, ± is the standard deviation over tracks, as in the paper. The rows "
-        "between the first and the last share one budget of search, smaller than the last one's, "
-        "and say what each part is worth; all on one backend drove the same tracks. A second and "
-        "a third seed are C evolved again.\n"
+        "between the first and the last share one budget of search, smaller than the last one's. "
+        "Three seeds of one of them lie further apart than the rows do, so this budget does not "
+        "say what each part is worth (chapter 08). A second and a third seed are C evolved again. "
+        "*z sampled* acts on a draw from what V says of a frame, as the paper's agent does; all "
+        "others act on its mean.\n"
     )
     yield (
         "[^ctallec]: Measured by [ctallec/world-models](https://github.com/ctallec/world-models); "

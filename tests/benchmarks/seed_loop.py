@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from wmlib import generate_rollouts, load_pretrained, make_image_env
+from wmlib.envs import QUICKER
 from wmlib.pixels import frames_to_tensor
 
 ENV = "CarRacing-v3"
@@ -41,6 +42,7 @@ class OnePerCore:
 def _set_up() -> None:
     global world, env
     torch.set_num_threads(1)
+    QUICKER.clear()  # Gymnasium's environment as it comes
     world, env = load_pretrained(), make_image_env(ENV)
 
 

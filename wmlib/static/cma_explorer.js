@@ -211,7 +211,7 @@ async function mount({ model, root }) {
     context.fillRect(0, y(0), width, 1);
     context.fillStyle = colour("soft");
     context.font = "11px system-ui, sans-serif";
-    context.fillText("cost 1", width - 38, y(0) - 4);
+    context.fillText("cost 1", 4, y(0) + 12);
     context.strokeStyle = colour("dream");
     context.lineWidth = 1.5;
     context.beginPath();

@@ -116,12 +116,16 @@ async function mount({ model, root, asset }) {
     warmth.set(tau.get());
     const [steer, gas, brake] = Array.from(real.row("actions", i), decimal);
     action.textContent = `both are told: steer ${steer}, gas ${gas}, brake ${brake}`;
-    verdict.textContent = i < b
-      ? `M is still watching; the dream begins in ${b - i} steps.`
-      : `${i - b} steps (${((i - b) / 50).toFixed(1)} s) into the dream, ${(dream.errors[i] ?? 0).toFixed(1)} levels away.`;
+    verdict.textContent = say(i, b, dream.errors[i]);
     root.dataset.t = i;
     root.dataset.z = JSON.stringify(dream.z[i] ?? Array.from(real.row("z", i)));
     curve.refresh();
+  }
+
+  function say(i, b, error) {
+    if (i < b) return `M is still watching; the dream begins in ${b - i} steps.`;
+    const where = watching.get() ? "one step ahead" : `${i - b} steps (${((i - b) / 50).toFixed(1)} s) into the dream`;
+    return error === undefined ? "computing …" : `${where}, ${error.toFixed(1)} levels away.`;
   }
 
   function drawErrors(context, width, height, colour) {
