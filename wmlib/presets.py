@@ -78,7 +78,7 @@ PRESETS: dict[str, dict[str, Any]] = {
                 "num_test_files": 20, "optimizer": "adam", "schedule": "cosine",
             },
             "ctrl": {
-                "start": "driver", "coordinates": "axes", "fitness": "rank", "sigma0": 0.15,
+                "start": "driver", "coordinates": "axes", "fitness": "rank", "sigma0": 0.1,
                 "pop_size": 24, "n_samples": 2, "hard_samples": 2,
                 "num_generations": 400, "patience": 60, "backend": "gymnasium",
                 "eval_interval": 10, "eval_episodes": 64, "target_return": 925.0,
