@@ -29,15 +29,17 @@ class QuickCarRacing(car_racing.CarRacing):
             self.polygons: list[Polygon] = [*GRASS, *_plain(self.road_poly)]
             self.corners = np.array(self.polygons)
         view = (zoom, translation, angle)
+        surface: Any = self.surf
+        draw: Any = self._draw_colored_polygon  # Gymnasium's; it has no types
         if _is_all_field(*view):
-            self.surf.fill(self.bg_color)
+            surface.fill(self.bg_color)
         else:
-            self._draw_colored_polygon(self.surf, FIELD, self.bg_color, *view, clip=False)
+            draw(surface, FIELD, self.bg_color, *view, clip=False)
         for i in np.flatnonzero(_in_sight(self.corners, *view)):
             # A tile's colour changes when a wheel touches it, so it is read anew.
             is_road = i >= len(GRASS)
             color = self.road_poly[i - len(GRASS)][1] if is_road else self.grass_color
-            self._draw_colored_polygon(self.surf, self.polygons[i], [int(c) for c in color], *view)
+            draw(surface, self.polygons[i], [int(c) for c in color], *view)
 
 
 def _is_all_field(zoom: float, translation: tuple[float, float], angle: float) -> bool:
