@@ -116,7 +116,7 @@ def test_processes_show_what_one_environment_shows() -> None:
 
 
 def test_rows_are_capped() -> None:
-    most = 4 * os.cpu_count()
+    most = 8 * os.cpu_count()
     for episodes, max_workers, rows in [(2, 32, 2), (5, 2, 2), (5, 1, 1), (10_000, 3, 3)]:
         envs = make_vector_env(COUNTING, episodes, max_workers=max_workers)
         assert envs.rows == rows <= most

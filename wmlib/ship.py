@@ -23,6 +23,7 @@ __all__ = ["ship"]
 RECORDS = ("report.json", "vae/history.json", "mdrnn/history.json", "ctrl/generations.csv")
 # What a run in two rounds, of several searches, or with an ablation, has more.
 EARLIER = [f"{part}/generations.csv" for part in (*SEARCHES[:-1], "ablation/*")]
+EARLIER += ["ctrl/picked.csv"]  # candidates that the last search was chosen from
 # The samples' tracks: a run that was not itself seeded with this number never collected on them.
 FRESH = 2018
 
