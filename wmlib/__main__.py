@@ -5,23 +5,23 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import os
 import shlex
 import sys
 from typing import Any
 
 from wmlib.config import WMControllerConfig, WMMDNRNNConfig, WMVAEConfig
-from wmlib.envs import make_env
-from wmlib.pipeline import Run
-from wmlib.presets import PRESETS
-from wmlib.pretrained import load_pretrained, load_trained
-from wmlib.report import score, test_trained_model
-
-__all__ = ["main"]
+from wmlib.envs import TIME_LIMIT, make_env
+from wmlib.evaluation import score, test_trained_model
+from wmlib.pipeline import PRESETS, Run
+from wmlib.world import load_pretrained
 
 STAGES = {"vae": WMVAEConfig, "rnn": WMMDNRNNConfig, "ctrl": WMControllerConfig}
 # Set by flags without a stage, or by the environment.
 SHARED = {"height", "width", "latent_size", "hidden_size", "action_size", "data_dir", "logdir"}
-SHARED |= {"env_name", "device", "seed", "extra"}
+SHARED |= {"env_name", "env_kwargs", "device", "seed", "extra"}
+
+BACKENDS = {"envpool": "envpool", "auto": "auto"}  # of a test; Gymnasium's, if not asked for
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -34,7 +34,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--env", default="CarRacing-v3", help="Gymnasium id, or module:Id")
     add("--env_kwargs", type=json.loads, default={}, help="JSON, as in '{\"continuous\": false}'")
     add("--preset", choices=sorted(PRESETS), default="none", help="a whole set of settings")
-    add("--stage", choices=("all", *STAGES, "ablation"), default="all", help="which stage to train")
+    add("--stage", choices=("all", *STAGES), default="all", help="which stage to train")
     add("--generate_only", action="store_true", help="collect rollouts, then stop")
     add("--test", action="store_true", help="score trained weights; the shipped ones by default")
     add("--data_dir", help="rollouts (default: data/<env>)")
@@ -78,67 +78,43 @@ def _settings(args: argparse.Namespace, preset: dict[str, Any]) -> dict[str, Any
             knob.name: getattr(args, f"{stage}_{knob.name}", None)
             for knob in dataclasses.fields(config)
         }
-        given["device"] = args.device
-        given["amp"] = False if args.no_amp else given["amp"]
+        given["device"] = args.device if stage != "ctrl" else None
         given["latent_size"] = args.latent_size if stage == "vae" else None
         given["hidden_size"] = args.rnn_hidden if stage == "rnn" else None
         settings[stage] = preset[stage] | {k: v for k, v in given.items() if v is not None}
     return settings
 
 
-def _runs(args: argparse.Namespace) -> list[Run]:
-    """The rounds of training, the last one in the logdir itself."""
+def _run(args: argparse.Namespace) -> Run:
+    """The training that the flags describe."""
     preset = PRESETS[args.preset]
-    rounds = [preset, *([preset["again"]] if "again" in preset else [])]
-    runs = []
-    for number, part in enumerate(rounds, 1):
-        calls = [dict(call) for call in part["rollouts"]]
-        if number == 1:
-            given = {"num_rollouts": args.num_rollouts, "policy": args.policy}
-            calls[0] |= {key: value for key, value in given.items() if value is not None}
-        last = number == len(rounds)
-        runs.append(
-            Run(
-                args.env,
-                args.data_dir,
-                args.logdir if last else f"{args.logdir}/round{number}",
-                calls,
-                env_kwargs=args.env_kwargs,
-                seed=args.seed,
-                precompute=not args.no_precompute_latents,
-                ablation=part.get("ablation"),
-                **_settings(args, part),
-            )
-        )
-    return runs
+    first, *others = preset["rollouts"]
+    given = {"num_rollouts": args.num_rollouts, "policy": args.policy}
+    first = first | {key: value for key, value in given.items() if value is not None}
+    return Run(
+        args.env,
+        args.data_dir,
+        args.logdir,
+        [first, *others],
+        env_kwargs=args.env_kwargs,
+        seed=args.seed,
+        precompute=not args.no_precompute_latents,
+        **_settings(args, preset),
+    )
 
 
 def _train(args: argparse.Namespace) -> None:
-    runs = _runs(args)
-    everything = args.stage == "all" and not args.generate_only
-    # Rounds serve the next one's beginning: once C is searched for in the last, they are done.
-    over = len(runs) > 1 and everything and runs[-1].is_searching()
-    for number, run in enumerate(runs):
-        if over and number < len(runs) - 1:
-            continue
-        if number and not over and args.stage in ("all", "ctrl"):
-            before = runs[number - 1].ctrl_config
-            world = load_trained(
-                before.logdir, before.name, env_name=args.env, env_kwargs=args.env_kwargs
-            )
-            run.driver = world.agent(device=before.device)
-        steps = {"vae": run.train_vae, "rnn": run.train_rnn, "ctrl": run.train_ctrl}
-        if run.ablation is not None:
-            steps["ablation"] = run.train_ablation
-        if (everything or args.generate_only) and not over:
-            run.collect()
-        if args.generate_only:
-            print(f"rollouts are in {run.data_dir}")
-            return
-        for stage, step in steps.items():
-            if args.stage in ("all", stage):
-                print(f"stage {stage} → {run.logdir}")
-                step()
+    run = _run(args)
+    if args.stage == "all" or args.generate_only:
+        run.collect()
+    if args.generate_only:
+        print(f"rollouts are in {run.data_dir}")
+        return
+    steps = {"vae": run.train_vae, "rnn": run.train_rnn, "ctrl": run.train_ctrl}
+    for stage, step in steps.items():
+        if args.stage in ("all", stage):
+            print(f"stage {stage} → {run.logdir}")
+            step()
 
 
 def _test(args: argparse.Namespace, logdir: str | None) -> None:
@@ -150,19 +126,18 @@ def _test(args: argparse.Namespace, logdir: str | None) -> None:
         "env_kwargs": args.env_kwargs,
         "episodes": preset["episodes"] if args.episodes is None else args.episodes,
         "seed": args.seed,
-        "time_limit": ctrl.get("time_limit", 1000),
-        "max_workers": ctrl.get("max_workers", 32),
-        "backend": ctrl.get("backend", "gymnasium"),
+        "time_limit": ctrl.get("time_limit", TIME_LIMIT),
+        "backend": BACKENDS.get(ctrl.get("evaluator", ""), "gymnasium"),
         "display": ctrl.get("display", True),
     }
-    acting = {key: ctrl[key] for key in ("device", "sample_z", "amp") if key in ctrl}
+    options |= {key: ctrl[key] for key in ("max_workers",) if key in ctrl}
+    acting = {"device": args.device or "cuda", "sample_z": ctrl.get("sample_z", False)}
     if logdir is None:
         agent = load_pretrained().agent(**acting)
         report = score({"V + M, the shipped agent": agent}, args.report, **options)
     else:
         path = args.report or f"{logdir}/report.json"
-        name = ctrl.get("name", "ctrl")
-        report = test_trained_model(logdir, report=path, search=name, acting=acting, **options)
+        report = test_trained_model(logdir, report=path, acting=acting, **options)
         print(f"report: {path}")
     print(_in_words(report["rows"]))
 
@@ -188,6 +163,8 @@ def main(argv: list[str] | None = None) -> int:
     args = _parser().parse_args(words)
     folder = args.env.replace(":", "_").replace("/", "_").lower()
     args.data_dir = args.data_dir or f"data/{folder}"
+    if args.no_amp:
+        os.environ["WMLIB_BF16"] = "0"
     logdir = args.logdir
     args.logdir = logdir or f"results/{folder}"
     try:

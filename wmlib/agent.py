@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,13 +10,38 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from wmlib.controller import ActionMap, Controller, act_batch
+from wmlib.controller import Controller, act_batch
 from wmlib.devices import autocast, choose_device
+from wmlib.envs import ActionMap
 from wmlib.pixels import frames_to_tensor
-
-__all__ = ["Agent"]
+from wmlib.vae import sample_latent
 
 CHUNK = 64  # steps of noise drawn at once
+
+
+class Noise:
+    """A stream of noise for each seed, so that no row depends on its neighbours or on the batch.
+
+    Args:
+        seeds: Of the streams (N,).
+        device: Where the draws are wanted.
+        sizes: What a step draws: names of numpy's distributions, and how many numbers of each.
+    """
+
+    def __init__(self, seeds: Sequence[int], device: torch.device, **sizes: int) -> None:
+        self.streams = [np.random.default_rng(int(seed)) for seed in seeds]
+        self.device, self.sizes, self.t = device, sizes, 0
+
+    def draw(self, rows: Tensor) -> list[Tensor]:
+        """This step's draws (n, size) of the streams ``rows`` (n,), one tensor for each size."""
+        if self.t % CHUNK == 0:
+            drawn = [
+                np.stack([getattr(r, kind)((CHUNK, size), dtype=np.float32) for r in self.streams])
+                for kind, size in self.sizes.items()
+            ]
+            self.ready = [torch.from_numpy(part).to(self.device) for part in drawn]
+        self.t += 1
+        return [part[rows, (self.t - 1) % CHUNK] for part in self.ready]
 
 
 class Agent:
@@ -30,14 +54,15 @@ class Agent:
     Args:
         vae: V; its ``encoder(x)`` gives ``(mu, logsigma)``.
         cell: M, one step at a time: ``get_init_hidden(batch)`` and ``step(action, z, hidden)``.
-        controller: C, from [z, h], or from z alone if it takes no more inputs.
+        controller: C, from [z, h]; from z alone, or [z, h, c], if its inputs are as many.
         space: The action space of a single environment.
-        device: Where to compute.
+        device: Where to compute; the models are moved there.
         sample_z: Act on a sample of z, as the paper does, instead of on its mean.
-        amp: bf16 products where the hardware has them.
 
     Raises:
         ValueError: If the sizes of V, M, C and the action space do not fit together.
+
+    Source: Ha & Schmidhuber (2018), section 2.4.
     """
 
     def __init__(
@@ -48,38 +73,35 @@ class Agent:
         space: gym.Space[Any],
         device: str = "cuda",
         sample_z: bool = False,
-        amp: bool = True,
     ) -> None:
-        self.device, self.amp = choose_device(device), amp
+        self.device = choose_device(device)
         self.vae = vae.to(self.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
         self.cell, self.controller = cell.to(self.device).eval(), controller.to(self.device).eval()
         self.action_map, self.sample_z = ActionMap(space), sample_z
-        self.sees_h = True
+        self.sees = 1  # of h and c, how many C is shown
         if isinstance(controller, Controller):
-            self.sees_h = controller.fc.in_features != getattr(vae, "latent_size", None)
-            self._check_sizes(controller)
+            self.sees = self._check_sizes(controller)
         self.parameters: Tensor | None = None
+        self.noise: Noise | None = None
 
-    def _check_sizes(self, controller: Controller) -> None:
+    def _check_sizes(self, controller: Controller) -> int:
+        """How many of h and c a linear C sees; every other size must fit."""
         actions = self.action_map.size
         pairs = {
             "C's outputs and the action space": (controller.fc.out_features, actions),
             "M's actions and the action space": (getattr(self.cell, "actions", actions), actions),
         }
+        sees = 1
         if hasattr(self.vae, "latent_size") and hasattr(self.cell, "hiddens"):
             latents: Any = self.vae.latent_size
-            seen = latents + (self.cell.hiddens if self.sees_h else 0)
-            pairs["C's inputs and [z, h]"] = (controller.fc.in_features, seen)
+            inputs, hiddens = controller.fc.in_features, self.cell.hiddens
+            sees = min(max(inputs - latents, 0) // hiddens, 2)
             pairs["M's latents and V's"] = (self.cell.latents, latents)
+            pairs["C's inputs and [z, h]"] = (inputs, latents + sees * hiddens)
         for what, (found, wanted) in pairs.items():
             if found != wanted:
                 raise ValueError(f"{what} differ: {found} and {wanted}; train them together")
-
-    def on(self, device: str) -> Agent:
-        """A copy of the agent on another device, with no episodes begun."""
-        vae, cell, controller = copy.deepcopy((self.vae, self.cell, self.controller))
-        space = self.action_map.space
-        return Agent(vae, cell, controller, space, device, self.sample_z, self.amp)
+        return sees
 
     def assign(self, parameters: np.ndarray | None) -> None:
         """Give each episode to come a controller of its own.
@@ -94,8 +116,21 @@ class Agent:
     def start(self, seeds: Sequence[int]) -> None:
         """Begin ``len(seeds)`` episodes: (h, c) is reset, each seed begins a stream of noise."""
         self.hidden = tuple(self.cell.get_init_hidden(len(seeds)))  # type: ignore[operator]
-        self.noise = [np.random.default_rng(seed) for seed in seeds] if self.sample_z else []
-        self.t = 0
+        self.seeds, self.noise = seeds, None
+
+    def decide(self, z: Tensor, hidden: Sequence[Tensor], flat: Tensor | None = None) -> Tensor:
+        """C's decision: told actions (n, A).
+
+        Args:
+            z: (n, L).
+            hidden: M's (h, c), each (n, H).
+            flat: Each row's own parameters (n, P); C's by default.
+        """
+        state = torch.cat([z, *hidden[: self.sees]], dim=-1)  # (n, L), (n, L + H) or (n, L + 2H)
+        outputs = (
+            self.controller(state) if flat is None else act_batch(self.controller, flat, state)
+        )
+        return self.action_map(outputs)
 
     @torch.inference_mode()
     def act(self, frames: np.ndarray, rows: np.ndarray) -> np.ndarray:
@@ -103,20 +138,15 @@ class Agent:
 
         (h, c) of those rows moves on by the step; the latest ``z`` and ``mu`` can be read.
         """
-        index = torch.as_tensor(rows, device=self.device)
-        hidden = tuple(part[index] for part in self.hidden)
-        z = self._see(frames, rows)
-        state = torch.cat([z, hidden[0]], dim=-1) if self.sees_h else z
-        if self.parameters is None:
-            outputs = self.controller(state)
-        else:
-            outputs = act_batch(self.controller, self.parameters[index], state)
-        action = self.action_map(outputs)
-        if self.sees_h:
+        index = torch.as_tensor(rows, device=self.device)  # (n,)
+        hidden = tuple(part[index] for part in self.hidden)  # (n, H) each
+        z = self._see(frames, index)  # (n, L)
+        flat = None if self.parameters is None else self.parameters[index]  # (n, P)
+        action = self.decide(z, hidden, flat)  # (n, A)
+        if self.sees:  # otherwise nobody asks what M remembers
             moved = self.cell.step(action, z, hidden)  # type: ignore[operator]
             for part, new in zip(self.hidden, moved, strict=True):
                 part[index] = new
-        self.t += 1
         return action.cpu().numpy()
 
     def __call__(self, frame: np.ndarray) -> Any:
@@ -124,18 +154,15 @@ class Agent:
         told = self.act(frame[None], np.zeros(1, dtype=np.int64))
         return self.action_map.to_env(told)[0]
 
-    def _see(self, frames: np.ndarray, rows: np.ndarray) -> Tensor:
+    def _see(self, frames: np.ndarray, index: Tensor) -> Tensor:
         """z (n, L): the mean of q(z | x), or a sample of it."""
-        x = frames_to_tensor(torch.from_numpy(frames).to(self.device))
-        with autocast(self.device, self.amp):
+        x = frames_to_tensor(torch.from_numpy(frames).to(self.device))  # (n, 3, 64, 64)
+        with autocast(self.device):
             mu, logsigma = self.vae.encoder(x)
         self.mu: Tensor = mu.float()
         self.z: Tensor = self.mu
         if self.sample_z:
-            if self.t % CHUNK == 0:
-                shape = (CHUNK, self.mu.shape[-1])
-                drawn = [rng.standard_normal(shape, dtype=np.float32) for rng in self.noise]
-                self.drawn = torch.from_numpy(np.stack(drawn)).to(self.device)
-            noise = self.drawn[torch.as_tensor(rows, device=self.device), self.t % CHUNK]
-            self.z = self.mu + logsigma.float().exp() * noise
+            if self.noise is None:
+                self.noise = Noise(self.seeds, self.device, standard_normal=self.mu.shape[-1])
+            self.z = sample_latent(self.mu, logsigma.float(), *self.noise.draw(index))
         return self.z

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import platform
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-
-__all__ = ["atomic_path", "load_checkpoint", "load_weights", "read_json", "save_checkpoint"]
-__all__ += ["write_json"]
 
 
 @contextmanager
@@ -42,10 +42,10 @@ def save_checkpoint(path: str | os.PathLike[str], payload: dict[str, Any]) -> No
 
     Args:
         path: ``<logdir>/{vae,mdrnn,ctrl}/{best,checkpoint}.tar``.
-        payload: Holds at least ``state_dict``.
+        payload: Holds at least ``state_dict``; the versions that wrote it are added.
     """
     with atomic_path(path) as temporary:
-        torch.save(payload, temporary)
+        torch.save(payload | {"versions": versions()}, temporary)
 
 
 def load_checkpoint(
@@ -119,3 +119,34 @@ def load_weights(model: nn.Module, state: dict[str, Tensor], origin: str) -> Non
                 f"{tuple(value.shape)}; make the sizes in the configuration those of the file"
             )
     model.load_state_dict(state)
+
+
+def check_settings(
+    origin: str | os.PathLike[str], recorded: dict[str, Any], settings: dict[str, Any]
+) -> None:
+    """Compare what a resumed stage was begun with and what it is asked to go on with.
+
+    Raises:
+        ValueError: If they differ; names the first setting that does, and both values.
+    """
+    for key, value in settings.items():
+        if recorded.get(key, value) != value:
+            raise ValueError(
+                f"{origin} was recorded with {key} = {recorded[key]}, now {value}; "
+                "give the old value to go on, or another logdir to begin anew"
+            )
+
+
+def fingerprint(*models: nn.Module, about: Any = "") -> str:
+    """Another one for other weights, or for anything else in ``about``."""
+    digest = hashlib.sha256(str(about).encode())
+    for model in models:
+        for value in model.state_dict().values():
+            digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def versions() -> dict[str, str]:
+    """What a result was made with."""
+    packages = ("torch", "gymnasium", "numpy", "cma")
+    return {"python": platform.python_version(), **{name: version(name) for name in packages}}

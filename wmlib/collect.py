@@ -12,13 +12,10 @@ from typing import Any
 import numpy as np
 from tqdm.auto import tqdm
 
-from wmlib.controller import ActionMap
-from wmlib.envs import episode_seed
+from wmlib.envs import TIME_LIMIT, ActionMap, episode_seed
 from wmlib.policies import Policy, make_policy
 from wmlib.rollouts import Rollout, save_rollout
 from wmlib.vector_envs import VectorImageEnv, make_vector_env
-
-__all__ = ["Step", "generate_rollouts", "play", "rollout_paths"]
 
 WAVE = 64  # episodes collected at once; 1,000 frames of each take 0.8 GB
 
@@ -88,7 +85,7 @@ def generate_rollouts(
     data_dir: str | os.PathLike[str],
     env_name: str,
     num_rollouts: int = 1000,
-    seq_len: int = 1000,
+    seq_len: int = TIME_LIMIT,
     num_workers: int = 8,
     seed: int = 0,
     policy: str | Callable[[np.ndarray], Any] | Policy = "random",

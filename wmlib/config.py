@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import math
 import re
 from typing import Any, Self, TypeVar, dataclass_transform
 
-__all__ = ["WMControllerConfig", "WMMDNRNNConfig", "WMVAEConfig"]
+from wmlib.envs import TIME_LIMIT
+from wmlib.pixels import FRAME_SIZE
 
-FRAME_SIZE = (64, 64)
 DEVICE = r"cpu|cuda(:\d+)?"
 T = TypeVar("T")
+TINY = 1e-12  # the lower limit of what must be positive
+KINDS: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "bool": (bool,)}
+KINDS |= {"str": (str,), "dict[str, Any]": (dict,)}
 
 
 def knob(
@@ -30,12 +34,12 @@ def knob(
     return dataclasses.field(default=default, metadata=metadata)
 
 
-def _extra() -> Any:
-    metadata = {"about": "whatever else was given; reads as attributes too"}
-    return dataclasses.field(default_factory=dict, metadata=metadata)
+def mapping(about: str) -> Any:
+    """A field that is a dict of its own, empty by default."""
+    return dataclasses.field(default_factory=dict, metadata={"about": about})
 
 
-@dataclass_transform(field_specifiers=(knob, _extra))
+@dataclass_transform(field_specifiers=(knob, mapping))
 def _config(cls: type[T]) -> type[T]:
     """A dataclass whose constructor puts unknown keywords into ``extra``."""
     cls = dataclasses.dataclass(cls)
@@ -44,6 +48,8 @@ def _config(cls: type[T]) -> type[T]:
 
     def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
         unknown = {key: kwargs.pop(key) for key in list(kwargs) if key not in known}
+        for key in unknown:
+            _refuse_slip(cls.__name__, key, known)
         if unknown:
             kwargs["extra"] = {**kwargs.get("extra", {}), **unknown}
         plain_init(self, *args, **kwargs)
@@ -58,10 +64,7 @@ class _Config:
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):  # type: ignore[arg-type]
-            if field.name != "extra":
-                _check(type(self).__name__, field, getattr(self, field.name))
-        if not isinstance(self.extra, dict):
-            raise ValueError(f"{type(self).__name__}.extra must be a dict, found {self.extra!r}")
+            _check(type(self).__name__, field, getattr(self, field.name))
 
     def __getattr__(self, name: str) -> Any:
         extra = self.__dict__.get("extra", {})
@@ -79,14 +82,22 @@ class _Config:
         return cls(**values)
 
 
-KINDS = {"int": (int,), "float": (int, float), "bool": (bool,), "str": (str,)}
+def _refuse_slip(owner: str, key: str, known: set[str]) -> None:
+    """Raise ValueError if an unknown keyword looks like a field that was misspelt."""
+    near = difflib.get_close_matches(key, sorted(known), n=1, cutoff=0.8)
+    if near:
+        raise ValueError(
+            f"{owner} has no field {key!r}; did you mean {near[0]!r}? A setting of your own whose "
+            f"name is as near as this goes in by extra={{{key!r}: …}}"
+        )
 
 
 def _check(owner: str, field: dataclasses.Field[Any], value: Any) -> None:
     """Raise ValueError if ``value`` is of the wrong type or outside the field's limits."""
     name, limits = f"{owner}.{field.name}", field.metadata
-    kind = KINDS[str(field.type)]
-    if not isinstance(value, kind) or (field.type != "bool" and isinstance(value, bool)):
+    if not isinstance(value, KINDS[str(field.type)]) or (
+        field.type != "bool" and isinstance(value, bool)
+    ):
         raise ValueError(f"{name} must be of type {field.type}, found {value!r}")
     if isinstance(value, str):
         if not value:
@@ -95,11 +106,10 @@ def _check(owner: str, field: dataclasses.Field[Any], value: Any) -> None:
             raise ValueError(f"{name} must be one of {limits['choices']}, found {value!r}")
         if limits["pattern"] and not re.fullmatch(limits["pattern"], value):
             raise ValueError(f"{name} must be {limits['about']}, found {value!r}")
-    elif not (math.isfinite(value) and limits["low"] <= value <= limits["high"]):
+    elif isinstance(value, (int, float)) and not (
+        math.isfinite(value) and limits["low"] <= value <= limits["high"]
+    ):
         raise ValueError(f"{name} must lie in [{limits['low']}, {limits['high']}], found {value!r}")
-
-
-TINY = 1e-12  # the lower limit of what must be positive
 
 
 @_config
@@ -113,7 +123,7 @@ class WMVAEConfig(_Config):
     train_batch_size: int = knob(32, "frames per batch", low=1)
     num_epochs: int = knob(10, "training epochs", low=1)
     data_dir: str = knob("./data", "folder of the rollouts (.npz)")
-    learning_rate: float = knob(1e-3, "Adam's learning rate", low=TINY)
+    learning_rate: float = knob(1e-3, "Adam's first learning rate; a cosine leads to 0", low=TINY)
     logdir: str = knob("results", "folder for checkpoints, samples and logs")
     noreload: bool = knob(False, "start anew even where a checkpoint exists")
     nosamples: bool = knob(False, "write no sample pictures")
@@ -121,15 +131,11 @@ class WMVAEConfig(_Config):
     scheduler_factor: float = knob(0.5, "what the rate is multiplied by", low=TINY, high=1 - TINY)
     early_stopping_patience: int = knob(30, "epochs without progress before the end", low=0)
     sample_interval: int = knob(5, "epochs between two sample grids", low=1)
-    schedule: str = knob("plateau", "how the rate falls", choices=("plateau", "cosine"))
-    num_test_files: int = knob(600, "rollouts held out, the last in sorted order", low=0)
     epoch_size: int = knob(0, "frames per epoch, drawn afresh in each (0: all)", low=0)
     beta: float = knob(1.0, "weight of the KL term", low=0)
     kl_tolerance: float = knob(0.0, "nats per latent that cost nothing (0: off)", low=0)
-    amp: bool = knob(True, "bf16 products where the hardware has them")
-    compile: bool = knob(True, "torch.compile on CUDA")
     seed: int = knob(0, "seed of weights, batches and noise", low=0)
-    extra: dict[str, Any] = _extra()
+    extra: dict[str, Any] = mapping("whatever else was given; reads as attributes too")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -153,25 +159,15 @@ class WMMDNRNNConfig(_Config):
     seq_len: int = knob(32, "steps per window", low=1)
     num_epochs: int = knob(30, "training epochs", low=1)
     data_dir: str = knob("./data", "folder of the rollouts (.npz)")
-    learning_rate: float = knob(1e-3, "the optimiser's learning rate", low=TINY)
+    learning_rate: float = knob(1e-3, "Adam's first learning rate; a cosine leads to 0", low=TINY)
     logdir: str = knob("results", "folder for checkpoints, films and logs")
     noreload: bool = knob(False, "start anew even where a checkpoint exists")
-    nosamples: bool = knob(False, "write no dream films")
     include_reward: bool = knob(True, "whether M learns to predict the reward")
     scheduler_patience: int = knob(5, "epochs without progress before the rate falls", low=0)
     scheduler_factor: float = knob(0.5, "what the rate is multiplied by", low=TINY, high=1 - TINY)
     early_stopping_patience: int = knob(30, "epochs without progress before the end", low=0)
-    schedule: str = knob("plateau", "how the rate falls", choices=("plateau", "cosine"))
-    optimizer: str = knob("rmsprop", "the optimiser", choices=("rmsprop", "adam"))
-    grad_clip: float = knob(1.0, "largest gradient norm (0: unclipped)", low=0)
-    num_test_files: int = knob(600, "rollouts held out, the last in sorted order", low=0)
-    epoch_size: int = knob(
-        0, "windows per epoch, drawn afresh (0: as many as cover the data)", low=0
-    )
-    amp: bool = knob(True, "bf16 products where the hardware has them")
-    compile: bool = knob(True, "torch.compile on CUDA")
     seed: int = knob(0, "seed of weights, batches and noise", low=0)
-    extra: dict[str, Any] = _extra()
+    extra: dict[str, Any] = mapping("whatever else was given; reads as attributes too")
 
 
 @_config
@@ -179,58 +175,30 @@ class WMControllerConfig(_Config):
     """Stage C: the linear controller and CMA-ES."""
 
     latent_size: int = knob(32, "length of z", low=1)
-    hidden_size: int = knob(256, "LSTM units of M", low=1)
+    hidden_size: int = knob(256, "how much of M's state C sees: 0, H for h, 2H for h and c", low=0)
     action_size: int = knob(3, "length of C's output", low=1)
     env_name: str = knob("CarRacing-v3", "Gymnasium id, or module:Id")
     logdir: str = knob("results", "folder for checkpoints and logs")
     n_samples: int = knob(4, "episodes per candidate; all candidates get the same ones", low=1)
-    late_samples: int = knob(
-        0, "episodes per candidate from late_generation on (0: as before)", low=0
-    )
-    late_generation: int = knob(0, "generation from which late_samples counts", low=0)
-    hard_samples: int = knob(
-        0, "episodes per candidate on tracks of late where candidates differed most", low=0
-    )
-    fitness: str = knob(
-        "return",
-        "what candidates are compared by: their mean return, or their mean rank on each track",
-        choices=("return", "rank"),
-    )
     pop_size: int = knob(10, "candidates per generation", low=2)
     target_return: float = knob(950.0, "stop when the CMA mean reaches this")
     max_workers: int = knob(32, "largest number of environment processes", low=1)
     display: bool = knob(True, "show progress bars")
-    time_limit: int = knob(1000, "longest episode in steps", low=1)
+    time_limit: int = knob(TIME_LIMIT, "longest episode in steps", low=1)
+    env_kwargs: dict[str, Any] = mapping("further arguments of the environment, as JSON")
     num_generations: int = knob(100, "generations in all", low=1)
-    sigma0: float = knob(0.1, "CMA-ES's first step size", low=TINY)
-    start: str = knob(
-        "zero",
-        "the first mean: zeros, or what imitates the driver of the round before",
-        choices=("zero", "driver"),
-    )
-    coordinates: str = knob(
-        "weights",
-        "what the search changes: C's weights, or C along the directions in which its inputs vary",
-        choices=("weights", "axes"),
-    )
-    diagonal: bool = knob(True, "a diagonal covariance matrix: faster in 867 dimensions")
+    sigma0: float = knob(0.1, "CMA-ES's first step size", low=TINY, high=1e6)
     patience: int = knob(0, "training steps without reward that end an episode (0: never)", low=0)
-    step_cost: float = knob(0.1, "charge for each step that such an episode did not drive", low=0)
-    eval_interval: int = knob(10, "generations between two scores of the CMA mean", low=1)
-    eval_episodes: int = knob(16, "held-out episodes of such a score", low=1)
     sample_z: bool = knob(False, "act on a sample of z instead of its mean")
-    use_h: bool = knob(True, "whether C sees h; without it C is the paper's V-only driver")
-    trained_m: bool = knob(True, "whether M is the trained one; the ablation draws it at random")
-    name: str = knob("ctrl", "folder of the search below logdir; one for each C of an ablation")
-    backend: str = knob("auto", "vector environments", choices=("auto", "gymnasium", "envpool"))
-    evaluator: str = knob("local", "where fitness is measured", choices=("local", "ray", "dream"))
-    ray_workers: int = knob(0, "workers on the Ray cluster (0: one per node)", low=0)
+    evaluator: str = knob(
+        "auto",
+        "where fitness is measured: Gymnasium's environments, EnvPool's (auto: where they agree "
+        "with Gymnasium's), a Ray cluster, or M's dream",
+        choices=("auto", "gymnasium", "envpool", "ray", "dream"),
+    )
     temperature: float = knob(1.0, "τ of the dream, where C is trained in it", low=TINY)
-    noreload: bool = knob(False, "start anew even where a search was recorded")
-    device: str = knob("cuda", "cuda (the CPU where there is none), cuda:N or cpu", pattern=DEVICE)
-    amp: bool = knob(True, "bf16 products where the hardware has them")
     seed: int = knob(0, "seed of the search and of its episodes", low=0)
-    extra: dict[str, Any] = _extra()
+    extra: dict[str, Any] = mapping("whatever else was given; reads as attributes too")
 
     def __post_init__(self) -> None:
         super().__post_init__()

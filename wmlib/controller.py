@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
-import gymnasium as gym
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-__all__ = ["ActionMap", "Controller", "act_batch", "flatten_parameters", "load_parameters"]
+from wmlib.checkpoints import load_weights
 
 
 class Controller(nn.Module):
     """The linear controller: ``fc([z, h])``, without an activation.
 
     867 parameters at 32 latents, 256 hidden units and 3 actions. What squashes its outputs into
-    the action space is the environment's ``ActionMap``, not a part of C.
+    the action space is the environment's ``ActionMap``, not a part of C. With ``hidden_size`` 0 it
+    sees z alone; with twice M's units it sees h and c, as the paper's C does in Doom.
 
     Args:
         latent_size: Length L of z.
-        hidden_size: Length H of h.
+        hidden_size: How much of M's state it sees: 0, H for h, or 2H for h and c.
         action_size: Number A of outputs.
 
     Source: Ha & Schmidhuber (2018), section 2.3.
@@ -89,70 +88,15 @@ def act_batch(controller: nn.Module, flat: Tensor, state: Tensor) -> Tensor:
     return torch.func.vmap(one)(stacked, state)
 
 
-class ActionMap:
-    """From C's free outputs to what the environment executes, which is what M is told.
+def controller_from_state(state: dict[str, Tensor], origin: str = "the state dict") -> Controller:
+    """A controller of the sizes that its weights have.
 
-    The one map per action space (Box, Discrete):
-
-    - CarRacing (a box from [-1, 0, 0] to [1, 1, 1]): steering tanh, gas sigmoid, brake
-      clip(tanh, 0, 1). Zero output is half throttle and no brake: a car that moves.
-    - any other bounded box: tanh, stretched to the box's own bounds; unbounded sides stay as
-      they are.
-    - discrete: the largest output wins; M is told one-hot.
-
-    Args:
-        space: The action space of a single environment.
-
-    Attributes:
-        size: Number A of C's outputs, and the length of the action M is told.
-        is_car: Whether this is CarRacing's box.
-        is_bounded: Whether this is a box with all its sides bounded.
+    Raises:
+        ValueError: If the weights are another model's.
     """
-
-    def __init__(self, space: gym.Space[Any]) -> None:
-        self.space = space
-        self.is_car = self.is_bounded = False
-        if isinstance(space, gym.spaces.Discrete):
-            self.size = int(space.n)
-        elif isinstance(space, gym.spaces.Box):
-            self.size = int(np.prod(space.shape))
-            self.low = torch.as_tensor(space.low.reshape(-1), dtype=torch.float32)
-            self.high = torch.as_tensor(space.high.reshape(-1), dtype=torch.float32)
-            self.is_car = self.low.tolist() == [-1, 0, 0] and self.high.tolist() == [1, 1, 1]
-            self.is_bounded = bool(torch.isfinite(self.low).all() & torch.isfinite(self.high).all())
-        else:
-            raise ValueError(
-                f"action space {space} is not supported: Box and Discrete are; "
-                "wrap the environment so that it has one of them"
-            )
-
-    def __call__(self, outputs: Tensor) -> Tensor:
-        """Map outputs (B, A) to told actions (B, A): executed values, or one-hot."""
-        if isinstance(self.space, gym.spaces.Discrete):
-            return nn.functional.one_hot(outputs.argmax(-1), self.size).to(outputs.dtype)
-        if self.is_car:
-            steer, gas, brake = outputs.unbind(-1)
-            return torch.stack([steer.tanh(), gas.sigmoid(), brake.tanh().clamp(0, 1)], dim=-1)
-        if not self.is_bounded:
-            return outputs.clamp(self.low.to(outputs), self.high.to(outputs))
-        low, high = self.low.to(outputs), self.high.to(outputs)
-        return low + (high - low) * (outputs.tanh() + 1) / 2
-
-    def to_env(self, told: np.ndarray) -> np.ndarray:
-        """Told actions (B, A) float32 as the environment takes them: (B, *shape) or (B,) int64."""
-        if isinstance(self.space, gym.spaces.Discrete):
-            index: np.ndarray = np.asarray(told).argmax(-1) + int(self.space.start)
-            return index
-        assert isinstance(self.space, gym.spaces.Box)
-        values: np.ndarray = np.asarray(told, dtype=self.space.dtype)
-        return values.reshape(-1, *self.space.shape)
-
-    def from_env(self, actions: np.ndarray) -> np.ndarray:
-        """What the environment takes, (B, …), as told actions (B, A) float32."""
-        if isinstance(self.space, gym.spaces.Discrete):
-            index = np.asarray(actions, dtype=np.int64).reshape(-1) - int(self.space.start)
-            return np.eye(self.size, dtype=np.float32)[index]
-        assert isinstance(self.space, gym.spaces.Box)
-        values = np.asarray(actions, dtype=np.float32)
-        clipped = values.clip(self.space.low, self.space.high)  # as the environment would
-        return clipped.reshape(-1, self.size)
+    if "fc.weight" not in state or state["fc.weight"].ndim != 2:
+        raise ValueError(f"{origin} holds no controller: fc.weight (A, L + H) is missing")
+    actions, inputs = state["fc.weight"].shape
+    controller = Controller(inputs, 0, actions)
+    load_weights(controller, state, origin)
+    return controller.eval()

@@ -1,23 +1,22 @@
-"""Episodes cut into examples."""
+"""Episodes cut into examples, and examples gathered into batches."""
 
 from __future__ import annotations
 
 import os
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, Sampler
 
 from wmlib.pixels import frames_to_tensor
 from wmlib.rollouts import Rollout, read_rollout, rollout_files, rollout_length
-
-__all__ = ["LatentSequenceDataset", "ObservationDataset", "RolloutDataset", "SequenceDataset"]
-__all__ += ["split_point"]
+from wmlib.vae import sample_latent
 
 Transform = Callable[[Tensor], Tensor]
 Windows = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
@@ -25,20 +24,31 @@ LATENT_KEYS = {"latents", "logsigmas", "actions", "rewards", "terminals"}
 LATENT_KEYS |= {"episode_starts", "final_latents", "final_logsigmas"}
 
 
-def split_point(count: int, num_test_files: int) -> int:
+FRAMES_IN_MEMORY = 2**30  # bytes; more are read again in every epoch
+
+
+def split_point(count: int, num_test_files: int | None = None) -> int:
     """How many of ``count`` files, in sorted order, are for training; the rest is held out.
 
-    The last ``num_test_files`` are, or a tenth (at least one) where there are too few files.
-    ``num_test_files=0`` holds none out. A single file is for training.
+    The last ``num_test_files`` are, or by default a tenth (at least one), as where there are too
+    few files. ``num_test_files=0`` holds none out. A single file is for training.
+
+    Raises:
+        ValueError: If ``num_test_files`` is negative.
     """
-    if num_test_files < 0:
+    if num_test_files is not None and num_test_files < 0:
         raise ValueError(f"num_test_files must not be negative, found {num_test_files}")
-    held_out = num_test_files
-    if num_test_files >= count:
-        held_out = max(1, count // 10) if count > 1 else 0
-        if num_test_files:
-            print(f"{count} files are too few to hold {num_test_files} out: held out {held_out}")
+    if num_test_files is not None and num_test_files < max(count, 1):
+        return count - num_test_files
+    held_out = max(1, count // 10) if count > 1 else 0
+    if num_test_files is not None:
+        print(f"{count} files are too few to hold {num_test_files} out: held out {held_out}")
     return count - held_out
+
+
+def epoch_seed(seed: int, epoch: int) -> int:
+    """The seed of everything random in one epoch."""
+    return int(np.random.SeedSequence([seed, epoch]).generate_state(1)[0])
 
 
 class RolloutDataset(Dataset[Any]):
@@ -54,9 +64,11 @@ class RolloutDataset(Dataset[Any]):
         transform: Any callable on a frame (3, 64, 64) in [0, 1].
         train: The training files, or those held out.
         buffer_size: Rollouts kept in memory (12 MB for each 1,000 frames).
-        num_test_files: How many files are held out, the last in sorted order.
+        num_test_files: How many files are held out, the last in sorted order; None: a tenth.
         alignment: See ``read_rollout``.
     """
+
+    stride = 1  # examples that do not overlap are as far apart
 
     def __init__(
         self,
@@ -64,7 +76,7 @@ class RolloutDataset(Dataset[Any]):
         transform: Transform | None = None,
         train: bool = True,
         buffer_size: int = 64,
-        num_test_files: int = 600,
+        num_test_files: int | None = 600,
         alignment: str = "before",
     ) -> None:
         if buffer_size < 1:
@@ -120,6 +132,8 @@ class RolloutDataset(Dataset[Any]):
 class ObservationDataset(RolloutDataset):
     """Bare frames (3, 64, 64) in [0, 1]: what V trains on."""
 
+    frames: Tensor | None = None
+
     def __getitem__(self, index: int) -> Tensor:
         return self._frames(self.raw(index))
 
@@ -127,6 +141,24 @@ class ObservationDataset(RolloutDataset):
         """The frame as stored, (64, 64, 3) uint8."""
         file, t = self.locate(index)
         return self.rollout(file).observations[t]  # type: ignore[no-any-return]
+
+    def keep_in_memory(self) -> None:
+        """Hold all frames as stored, if they fit and are not to be transformed."""
+        if self.transform is not None or not 0 < len(self) * 64 * 64 * 3 <= FRAMES_IN_MEMORY:
+            return
+        frames = np.empty((len(self), 64, 64, 3), dtype=np.uint8)  # never held twice
+        for file, end in zip(self.files, self.ends, strict=True):
+            part = read_rollout(file, self.alignment).observations
+            frames[end - len(part) : end] = part
+        self.frames = torch.from_numpy(frames)
+
+    def batch(self, index: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Frames number ``index`` (B,): uint8 (B, 64, 64, 3), or, transformed, (B, 3, 64, 64)."""
+        if self.frames is not None:
+            return self.frames[index]
+        if self.transform is not None:
+            return torch.stack([self[i] for i in index.tolist()])
+        return torch.from_numpy(np.stack([self.raw(i) for i in index.tolist()]))
 
 
 class SequenceDataset(RolloutDataset):
@@ -146,7 +178,7 @@ class SequenceDataset(RolloutDataset):
     def __init__(
         self, root: str | os.PathLike[str], *args: Any, seq_len: int = 32, **kwargs: Any
     ) -> None:
-        self.seq_len = seq_len
+        self.seq_len = self.stride = seq_len
         super().__init__(root, *args, **kwargs)
         if self.files and not len(self):
             raise ValueError(f"no rollout below {root} has {seq_len} transitions; lower seq_len")
@@ -173,6 +205,11 @@ class SequenceDataset(RolloutDataset):
             torch.from_numpy(rollout.terminals[window]),
             x[1:],
         )
+
+    def batch(self, index: Tensor, generator: torch.Generator | None = None) -> Windows:
+        """Windows number ``index`` (B,), each tensor (B, T, …)."""
+        windows = zip(*(self[i] for i in index.tolist()), strict=True)
+        return tuple(torch.stack(part) for part in windows)  # type: ignore[return-value]
 
 
 class LatentSequenceDataset(Dataset[Windows]):
@@ -203,7 +240,7 @@ class LatentSequenceDataset(Dataset[Windows]):
         starts = latents["episode_starts"]
         count, total = len(starts), len(latents["latents"])
         bounds = np.append(starts, total)
-        self.seq_len = seq_len
+        self.seq_len = self.stride = seq_len
         # With the final frame behind each episode's last one, next z is always one row further.
         at = bounds[1:]
         self.mu = _tensor(np.insert(latents["latents"], at, latents["final_latents"], 0))
@@ -233,7 +270,8 @@ class LatentSequenceDataset(Dataset[Windows]):
         """Windows number ``index`` (B,), each tensor (B, T, ·)."""
         steps = self.starts[index, None] + torch.arange(self.seq_len + 1)  # (B, T + 1)
         mu, logsigma = self.mu[steps], self.logsigma[steps]
-        z = mu + logsigma.exp() * torch.empty_like(mu).normal_(generator=generator)
+        noise = torch.empty_like(mu).normal_(generator=generator)
+        z = sample_latent(mu, logsigma, noise)
         here = steps[:, :-1]
         return z[:, :-1], self.actions[here], self.rewards[here], self.terminals[here], z[:, 1:]
 
@@ -246,3 +284,89 @@ class LatentSequenceDataset(Dataset[Windows]):
 
 def _tensor(array: np.ndarray) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
+
+
+class BufferedSampler(Sampler[int]):
+    """Shuffles the files, then the examples of ``buffer_size`` files at a time.
+
+    Args:
+        dataset: What is to be read.
+        seed: Seed of the order.
+        size: Examples to draw; 0 is all. They come from as few files as hold them.
+    """
+
+    def __init__(self, dataset: RolloutDataset, seed: int = 0, size: int = 0) -> None:
+        self.dataset, self.seed = dataset, seed
+        self.size = min(size, len(dataset)) or len(dataset)
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __iter__(self) -> Iterator[int]:
+        rng, left = np.random.default_rng(self.seed), self.size
+        files = rng.permutation(len(self.dataset.files))
+        begins = np.append(0, self.dataset.ends[:-1])
+        for first in range(0, len(files), self.dataset.buffer_size):
+            group = files[first : first + self.dataset.buffer_size]
+            index = [np.arange(begins[f], self.dataset.ends[f]) for f in group]
+            for i in rng.permutation(np.concatenate(index))[:left]:
+                yield int(i)
+                left -= 1
+
+
+class Batches:
+    """Examples in batches, drawn afresh in every epoch; without a dataset, an empty epoch.
+
+    Args:
+        dataset: Gives ``batch(index, generator)``.
+        batch_size: Examples B in a batch.
+        size: Examples per epoch; 0 is as many as cover the data once.
+        seed: Seed of order and noise.
+        shuffle: Draw examples at random; otherwise side by side, with the same noise each time.
+    """
+
+    def __init__(
+        self,
+        dataset: ObservationDataset | SequenceDataset | LatentSequenceDataset | None,
+        batch_size: int,
+        size: int = 0,
+        seed: int = 0,
+        shuffle: bool = True,
+    ) -> None:
+        self.dataset, self.batch_size, self.seed, self.shuffle = dataset, batch_size, seed, shuffle
+        total = len(dataset) if dataset is not None else 0
+        once = -(-total // dataset.stride) if dataset is not None else 0
+        self.size = min(size or once, total) if shuffle else once
+
+    def __len__(self) -> int:
+        return -(-self.size // self.batch_size)
+
+    def __call__(self, epoch: int) -> Iterator[Any]:
+        """The batches of one epoch; the same ones for the same number."""
+        if not self.size or self.dataset is None:
+            return
+        seed = epoch_seed(self.seed, epoch if self.shuffle else 0)
+        generator = torch.Generator().manual_seed(seed)
+        batches = (self.dataset.batch(i, generator) for i in self._order(seed, generator))
+        in_memory = isinstance(self.dataset, LatentSequenceDataset)
+        yield from batches if in_memory else _read_ahead(batches)
+
+    def _order(self, seed: int, generator: torch.Generator) -> tuple[Tensor, ...]:
+        """The numbers (B,) of each batch's examples."""
+        assert self.dataset is not None
+        if not self.shuffle:
+            order = torch.arange(0, len(self.dataset), self.dataset.stride)
+        elif isinstance(self.dataset, LatentSequenceDataset):
+            order = torch.randperm(len(self.dataset), generator=generator)[: self.size]
+        else:
+            order = torch.tensor(list(BufferedSampler(self.dataset, seed, self.size)))
+        return order.split(self.batch_size)  # type: ignore[no-any-return]
+
+
+def _read_ahead(batches: Iterator[Any]) -> Iterator[Any]:
+    """The same batches, each read while the one before is at work."""
+    with ThreadPoolExecutor(1) as reader:
+        coming = reader.submit(next, batches, None)
+        while (batch := coming.result()) is not None:
+            coming = reader.submit(next, batches, None)
+            yield batch

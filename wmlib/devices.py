@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import functools
-import sys
-from typing import Any
+import importlib
+import os
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import nn
 
-__all__ = ["autocast", "choose_device", "compiled", "every_gpu", "hardware", "has_bf16"]
+Model = TypeVar("Model", bound=nn.Module)
 
 
 @functools.cache
@@ -31,15 +31,16 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
-def every_gpu(device: torch.device) -> list[str]:
-    """The names of all GPUs where ``"cuda"`` leaves it open which, otherwise that of ``device``."""
-    count = torch.cuda.device_count() if device == torch.device("cuda") else 0
-    return [f"cuda:{i}" for i in range(count)] or [str(device)]
+def has_bf16(device: torch.device) -> bool:
+    """Whether products of bfloat16 are faster here than float32's, and not switched off.
+
+    ``WMLIB_BF16=0`` in the environment switches them off: every product is then float32.
+    """
+    return os.environ.get("WMLIB_BF16") != "0" and _is_built_for_bf16(device)
 
 
 @functools.cache
-def has_bf16(device: torch.device) -> bool:
-    """Whether products of bfloat16 are faster here than those of float32."""
+def _is_built_for_bf16(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
     probe = getattr(torch.cpu, "get_capabilities", dict)  # from torch 2.12 on
@@ -47,29 +48,33 @@ def has_bf16(device: torch.device) -> bool:
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 
 
-def autocast(device: torch.device, amp: bool) -> contextlib.AbstractContextManager[Any]:
+def autocast(device: torch.device) -> contextlib.AbstractContextManager[Any]:
     """bfloat16 for the products inside, where it pays; weights and sums stay float32."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=amp and has_bf16(device))
+    return torch.autocast(device.type, torch.bfloat16, enabled=has_bf16(device))
 
 
-def compiled(model: nn.Module, device: torch.device, wanted: bool) -> nn.Module:
-    """``torch.compile`` on CUDA. Save the model handed in, not this one: its keys stay plain."""
-    return torch.compile(model) if wanted and device.type == "cuda" else model  # type: ignore[return-value]
+def compiled(model: nn.Module, device: torch.device) -> nn.Module:
+    """``torch.compile`` on CUDA. Save the model handed in, not this one: its keys stay plain.
 
-
-def _keep_freed_memory() -> None:
-    """Have glibc keep the blocks that torch frees, rather than hand the large ones back.
-
-    Every step would get them from the system again, page by page: a fifth of M's training time.
+    ``TORCH_COMPILE_DISABLE=1``, torch's own switch, leaves it out.
     """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
-    if mallopt is not None:
-        trim_threshold, mmap_threshold, gigabyte = -1, -3, 2**30
-        mallopt(trim_threshold, gigabyte)
-        mallopt(mmap_threshold, gigabyte)
+    return torch.compile(model) if device.type == "cuda" else model  # type: ignore[return-value]
 
 
-_keep_freed_memory()
+def faster(room: str) -> Any:
+    """A room of ``wmlib.fast``, or None where that folder is not there: the one way in."""
+    try:
+        return importlib.import_module(f"wmlib.fast.{room}")
+    except ModuleNotFoundError as error:
+        if error.name not in ("wmlib.fast", f"wmlib.fast.{room}"):
+            raise
+        return None
+
+
+def quicken(model: Model) -> Model:
+    """The same model, computed sooner where ``wmlib.fast`` knows how; otherwise as it is."""
+    models = faster("models")
+    return model if models is None else cast("Model", models.quicken(model))
 
 
 def hardware() -> str:

@@ -14,9 +14,7 @@ from wmlib.latents import encode
 from wmlib.mdrnn import MDRNN
 from wmlib.mixture import gmm_loss, sample_gmm
 from wmlib.pixels import frames_to_tensor
-from wmlib.vae import ConvVAE
-
-__all__ = ["diagnose_mdrnn", "diagnose_vae", "entropy_floor", "open_loop_error"]
+from wmlib.vae import ConvVAE, kl_divergence
 
 ACTIVE = 0.05  # nats of KL from which a latent counts as used
 
@@ -37,7 +35,7 @@ def diagnose_vae(vae: ConvVAE, frames: np.ndarray) -> dict[str, Any]:
         difference = vae.decoder(z.to(device)) - frames_to_tensor(chunk.to(device))
         errors.append(difference.pow(2).sum((1, 2, 3)).cpu())
     error = torch.cat(errors)
-    kl = 0.5 * (mu.pow(2) + (2 * logsigma).exp() - 1 - 2 * logsigma).mean(0)  # (L,)
+    kl = kl_divergence(mu, logsigma).mean(0)  # (L,)
     return {
         "error": float(error.mean()),
         "error_95": float(error.quantile(0.95)),
@@ -118,9 +116,7 @@ def open_loop_error(
     index = torch.linspace(0, len(dataset) - 1, min(windows, len(dataset))).long()
     steps = dataset.starts[index, None] + torch.arange(dataset.seq_len + 1)
     mu, action = dataset.mu[steps].to(device), dataset.actions[steps].to(device)  # (B, T + 1, ·)
-    hidden = cell.get_init_hidden(len(index))
-    for t in range(burn_in):
-        hidden = cell.step(action[:, t], mu[:, t], hidden)
+    hidden = cell.watch(action[:, :burn_in], mu[:, :burn_in])
     z, last, average = mu[:, burn_in], mu[:, burn_in], mu.mean((0, 1))
     errors: dict[str, list[float]] = {"dream": [], "persistence": [], "average": []}
     for t in range(burn_in, dataset.seq_len):

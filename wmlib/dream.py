@@ -10,18 +10,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from wmlib.controller import ActionMap
-from wmlib.devices import choose_device
-from wmlib.fused import FusedCell
+from wmlib.agent import Noise
+from wmlib.devices import choose_device, quicken
+from wmlib.envs import TIME_LIMIT, ActionMap
 from wmlib.latents import encode
 from wmlib.mdrnn import MDRNNCell
 from wmlib.mixture import sample_gmm
 from wmlib.pixels import tensor_to_frames
 from wmlib.rollouts import Rollout
-
-__all__ = ["Dream", "DreamEnv"]
-
-CHUNK = 64  # steps of noise drawn at once
 
 
 class Dream:
@@ -38,7 +34,7 @@ class Dream:
         temperature: τ of the sampling.
         burn_in: Real steps that M sees first.
         device: Where to compute.
-        fast: For thousands of rows: see ``FusedCell``. Otherwise M's own cell in float32.
+        fast: For thousands of rows: see ``quicken``. Otherwise M's own cell in float32.
 
     Attributes:
         z: (N, L), where the dreams are.
@@ -60,9 +56,9 @@ class Dream:
         if not rollouts:
             raise ValueError("a dream starts from real frames: give at least one rollout")
         self.device = choose_device(device)
-        self.vae, self.cell = vae.to(self.device).eval(), cell.to(self.device).eval()
-        if fast and isinstance(self.cell.rnn, nn.LSTMCell):  # other kinds step themselves
-            self.cell = FusedCell(self.cell)
+        self.vae, self.cell = quicken(vae.to(self.device).eval()), cell.to(self.device).eval()
+        if fast:
+            self.cell = quicken(self.cell)
         self.temperature, self.burn_in = temperature, burn_in
         steps = burn_in + 1
         self.starts: list[tuple[Tensor, Tensor]] = []
@@ -97,14 +93,13 @@ class Dream:
             for episode, step in moments
         ]
         z = torch.stack([window[0] for window in windows]).to(self.device)  # (N, burn_in, L)
-        a = torch.stack([window[1] for window in windows]).to(self.device)
-        self.hidden = self.cell.get_init_hidden(len(moments))
-        for t in range(self.burn_in):
-            self.hidden = self.cell.step(a[:, t], z[:, t], self.hidden)
+        a = torch.stack([window[1] for window in windows]).to(self.device)  # (N, burn_in, A)
+        self.hidden = self.cell.watch(a, z)
         self.z = torch.stack([self.starts[e][0][step] for e, step in moments]).to(self.device)
         own = range(len(moments)) if seeds is None else seeds
-        self.noise = [np.random.default_rng(int(seed)) for seed in own]
-        self.streams, self.t = torch.arange(len(moments), device=self.device), 0
+        sizes = {"standard_exponential": self.cell.gaussians, "standard_normal": self.cell.latents}
+        self.noise = Noise(own, self.device, **sizes)
+        self.streams = torch.arange(len(moments), device=self.device)
         return self.z
 
     @torch.inference_mode()
@@ -119,19 +114,9 @@ class Dream:
             the episode ends here.
         """
         mus, sigmas, logpi, reward, done, self.hidden = self.cell(action, self.z, self.hidden)
-        self.z = sample_gmm(mus, sigmas, logpi, self.temperature, noise=self._draw(mus.shape[-2]))
+        exponential, normal = self.noise.draw(self.streams)  # (N, K), (N, L)
+        self.z = sample_gmm(mus, sigmas, logpi, self.temperature, noise=(exponential, normal))
         return self.z, reward, done.sigmoid()
-
-    def _draw(self, gaussians: int) -> tuple[Tensor, Tensor]:
-        """This step's noise: Exponential(1) (N, K) and standard normal (N, L)."""
-        if self.t % CHUNK == 0:
-            f = np.float32
-            e = [rng.standard_exponential((CHUNK, gaussians), dtype=f) for rng in self.noise]
-            n = [rng.standard_normal((CHUNK, self.z.shape[-1]), dtype=f) for rng in self.noise]
-            self.drawn = [torch.from_numpy(np.stack(part)).to(self.device) for part in (e, n)]
-        exponential, normal = (part[self.streams, self.t % CHUNK] for part in self.drawn)
-        self.t += 1
-        return exponential, normal
 
     def keep(self, rows: Tensor) -> None:
         """Go on with these rows only: a mask (N,), or indices, which may come several times."""
@@ -165,7 +150,7 @@ class DreamEnv(gym.Env[np.ndarray, Any]):
         temperature: float = 1.0,
         burn_in: int = 30,
         device: str = "cuda",
-        time_limit: int = 1000,
+        time_limit: int = TIME_LIMIT,
         end_probability: float = 0.5,
         render_mode: str | None = "rgb_array",
     ) -> None:

@@ -7,14 +7,14 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
+import torch
 from gymnasium.utils import RecordConstructorArgs
+from torch import Tensor, nn
 
-from wmlib.config import FRAME_SIZE
-from wmlib.pixels import resize
+from wmlib.devices import faster
+from wmlib.pixels import FRAME_SIZE, resize
 
-__all__ = ["GymImageEnv", "episode_seed", "make_env", "make_image_env"]
-
-QUICKER = {"CarRacing-v3": "wmlib.car_racing:QuickCarRacing"}  # with the same pictures
+TIME_LIMIT = 1000  # steps of an episode, where nothing else is said
 PURPOSES = ("collect", "train", "select", "evaluate")
 
 
@@ -80,15 +80,15 @@ class GymImageEnv(gym.ObservationWrapper, RecordConstructorArgs):
 def make_env(env_name: str, **kwargs: Any) -> gym.Env:
     """One Gymnasium environment that can show pictures; ``module:Id`` names work.
 
-    Where there is a quicker one with the same pictures, it is that one; see ``QuickCarRacing``.
+    CarRacing-v3 is drawn by ``wmlib.fast`` where that is there: the same game and pictures.
 
     Raises:
         ValueError: If Gymnasium does not know the name, or no longer.
     """
     try:
         spec: Any = env_name
-        if env_name in QUICKER:
-            spec = replace(gym.spec(env_name), entry_point=QUICKER[env_name])
+        if env_name == "CarRacing-v3" and (quicker := faster("car_racing")):
+            spec = replace(gym.spec(env_name), entry_point=quicker.QuickCarRacing)
         try:
             return gym.make(spec, render_mode="rgb_array", **kwargs)
         except TypeError as error:
@@ -103,3 +103,72 @@ def make_env(env_name: str, **kwargs: Any) -> gym.Env:
 def make_image_env(env_name: str, **kwargs: Any) -> GymImageEnv:
     """One environment as 64×64 pictures."""
     return GymImageEnv(make_env(env_name, **kwargs))
+
+
+class ActionMap:
+    """From C's free outputs to what the environment executes, which is what M is told.
+
+    The one map per action space (Box, Discrete):
+
+    - CarRacing (a box from [-1, 0, 0] to [1, 1, 1]): steering tanh, gas sigmoid, brake
+      clip(tanh, 0, 1). Zero output is half throttle and no brake: a car that moves.
+    - any other bounded box: tanh, stretched to the box's own bounds; unbounded sides stay as
+      they are.
+    - discrete: the largest output wins; M is told one-hot.
+
+    Args:
+        space: The action space of a single environment.
+
+    Attributes:
+        size: Number A of C's outputs, and the length of the action M is told.
+        is_car: Whether this is CarRacing's box.
+        is_bounded: Whether this is a box with all its sides bounded.
+    """
+
+    def __init__(self, space: gym.Space[Any]) -> None:
+        self.space = space
+        self.is_car = self.is_bounded = False
+        if isinstance(space, gym.spaces.Discrete):
+            self.size = int(space.n)
+        elif isinstance(space, gym.spaces.Box):
+            self.size = int(np.prod(space.shape))
+            self.low = torch.as_tensor(space.low.reshape(-1), dtype=torch.float32)
+            self.high = torch.as_tensor(space.high.reshape(-1), dtype=torch.float32)
+            self.is_car = self.low.tolist() == [-1, 0, 0] and self.high.tolist() == [1, 1, 1]
+            self.is_bounded = bool(torch.isfinite(self.low).all() & torch.isfinite(self.high).all())
+        else:
+            raise ValueError(
+                f"action space {space} is not supported: Box and Discrete are; "
+                "wrap the environment so that it has one of them"
+            )
+
+    def __call__(self, outputs: Tensor) -> Tensor:
+        """Map outputs (B, A) to told actions (B, A): executed values, or one-hot."""
+        if isinstance(self.space, gym.spaces.Discrete):
+            return nn.functional.one_hot(outputs.argmax(-1), self.size).to(outputs.dtype)
+        if self.is_car:
+            steer, gas, brake = outputs.unbind(-1)
+            return torch.stack([steer.tanh(), gas.sigmoid(), brake.tanh().clamp(0, 1)], dim=-1)
+        if not self.is_bounded:
+            return outputs.clamp(self.low.to(outputs), self.high.to(outputs))
+        low, high = self.low.to(outputs), self.high.to(outputs)
+        return low + (high - low) * (outputs.tanh() + 1) / 2
+
+    def to_env(self, told: np.ndarray) -> np.ndarray:
+        """Told actions (B, A) float32 as the environment takes them: (B, *shape) or (B,) int64."""
+        if isinstance(self.space, gym.spaces.Discrete):
+            index: np.ndarray = np.asarray(told).argmax(-1) + int(self.space.start)
+            return index
+        assert isinstance(self.space, gym.spaces.Box)
+        values: np.ndarray = np.asarray(told, dtype=self.space.dtype)
+        return values.reshape(-1, *self.space.shape)
+
+    def from_env(self, actions: np.ndarray) -> np.ndarray:
+        """What the environment takes, (B, …), as told actions (B, A) float32."""
+        if isinstance(self.space, gym.spaces.Discrete):
+            index = np.asarray(actions, dtype=np.int64).reshape(-1) - int(self.space.start)
+            return np.eye(self.size, dtype=np.float32)[index]
+        assert isinstance(self.space, gym.spaces.Box)
+        values = np.asarray(actions, dtype=np.float32)
+        clipped = values.clip(self.space.low, self.space.high)  # as the environment would
+        return clipped.reshape(-1, self.size)

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import platform
-from importlib.metadata import version
 from typing import Any
 
 import numpy as np
 from tqdm.auto import tqdm
 
 from wmlib.agent import Agent
+from wmlib.checkpoints import versions, write_json
 from wmlib.devices import hardware
-from wmlib.envs import episode_seed
-from wmlib.fitness import play_returns
+from wmlib.envs import TIME_LIMIT, episode_seed
+from wmlib.evaluators import play_returns
 from wmlib.policies import Policy, make_policy
 from wmlib.vector_envs import make_vector_env
-
-__all__ = ["evaluate", "summarise"]
-
-REPORTED = ("torch", "gymnasium", "numpy", "cma")
+from wmlib.world import load_trained
 
 
 def evaluate(
@@ -26,7 +22,7 @@ def evaluate(
     env_name: str = "CarRacing-v3",
     episodes: int = 100,
     seed: int = 0,
-    time_limit: int = 1000,
+    time_limit: int = TIME_LIMIT,
     backend: str = "gymnasium",
     max_workers: int = 32,
     env_kwargs: dict[str, Any] | None = None,
@@ -82,13 +78,59 @@ def summarise(returns: np.ndarray) -> dict[str, Any]:
     """Statistics of returns (N,) and what they were measured with, as a report's row has them."""
     count = len(returns)
     std = float(returns.std(ddof=1)) if count > 1 else 0.0
-    versions = {package: version(package) for package in REPORTED}
     return {
         "episodes": count,
         "mean": round(float(returns.mean()), 3),
         "std": round(std, 3),
         "ci95": round(1.96 * std / count**0.5, 3),
         "returns": [round(float(value), 3) for value in returns],
-        "versions": {"python": platform.python_version(), **versions},
+        "versions": versions(),
         "hardware": hardware(),
     }
+
+
+def score(agents: dict[str, Policy | str], report: str | None, **options: Any) -> dict[str, Any]:
+    """A report with a row for each agent, by name, all on the same fresh tracks.
+
+    Args:
+        agents: Whom to evaluate.
+        report: JSON file for the rows; none by default.
+        options: Further arguments of ``evaluate``.
+
+    Returns:
+        ``{"rows": [...]}``.
+    """
+    rows = [evaluate(agent, name=name, **options) for name, agent in agents.items()]
+    if report:
+        write_json(report, {"rows": rows})
+    return {"rows": rows}
+
+
+def test_trained_model(
+    logdir: str,
+    env_name: str | None = None,
+    episodes: int = 100,
+    seed: int = 0,
+    report: str | None = None,
+    acting: dict[str, Any] | None = None,
+    **options: Any,
+) -> dict[str, Any]:
+    """Score random play, and beside it the agent that a training left in ``logdir``.
+
+    Args:
+        logdir: Holds ``vae``, ``mdrnn`` and ``ctrl``.
+        env_name: Gymnasium id or ``module:Id``; by default what it was trained in.
+        episodes: Fresh episodes for each of the two.
+        seed: Which tracks.
+        report: JSON file for the rows.
+        acting: Further arguments of ``Agent``: device, sample_z.
+        options: Further arguments of ``evaluate``.
+
+    Returns:
+        ``{"rows": [random, agent]}``.
+    """
+    given = {"env_name": env_name, "env_kwargs": options.get("env_kwargs")}
+    world = load_trained(logdir, **{key: value for key, value in given.items() if value})
+    options |= {"env_name": world.env_name, "env_kwargs": world.env_kwargs}
+    agents: dict[str, Policy | str] = {"random": "random", "agent": world.agent(**(acting or {}))}
+    return score(agents, report, episodes=episodes, seed=seed, **options)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +10,13 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from wmlib.checkpoints import atomic_path, load_checkpoint
+from wmlib.checkpoints import atomic_path, fingerprint, load_checkpoint
 from wmlib.config import WMMDNRNNConfig, WMVAEConfig
 from wmlib.datasets import LatentSequenceDataset, split_point
 from wmlib.devices import autocast, choose_device
 from wmlib.pixels import frames_to_tensor
 from wmlib.rollouts import LATENTS_FOLDER, read_rollout, rollout_files
 from wmlib.vae import vae_from_state
-
-__all__ = ["encode", "latent_sets", "load_vae", "precompute_latents"]
 
 CHUNK = 200  # frames encoded at once
 
@@ -40,15 +37,19 @@ def load_vae(config: WMVAEConfig) -> nn.Module:
     return vae
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def encode(
-    vae: nn.Module, frames: np.ndarray, device: torch.device, amp: bool = True
+    vae: nn.Module, frames: np.ndarray, device: torch.device | None = None
 ) -> tuple[Tensor, Tensor]:
-    """``mu, logsigma`` (N, L), float32 on the CPU, of frames (N, 64, 64, 3) uint8."""
+    """``mu, logsigma`` (N, L), float32 on the CPU, of frames (N, 64, 64, 3) uint8.
+
+    Computed where V is, unless another ``device`` is given, to which V was moved.
+    """
+    device = device or next(vae.parameters()).device
     parts = []
     for chunk in torch.from_numpy(np.ascontiguousarray(frames)).split(CHUNK):
         x = frames_to_tensor(chunk.to(device))
-        with autocast(device, amp):
+        with autocast(device):
             mu, logsigma = vae.encoder(x)  # type: ignore[operator]
         parts.append(torch.stack([mu, logsigma]).float().cpu())
     mu, logsigma = torch.cat(parts, dim=1)
@@ -84,7 +85,8 @@ def precompute_latents(
     root = Path(mdrnn_config.data_dir)
     files = rollout_files(root)
     path = root / LATENTS_FOLDER / f"latents_{mdrnn_config.latent_size}.npz"
-    origin = _fingerprint(vae, files)
+    # Changes whenever V's weights or the set of rollouts do.
+    origin = fingerprint(vae, about=[(file.name, file.stat().st_size) for file in files])
     if path.exists():
         try:
             with np.load(path, allow_pickle=False) as archive:
@@ -100,7 +102,7 @@ def precompute_latents(
         rollout = read_rollout(file)
         steps = len(rollout.next_observations)  # one less where the final frame is unknown
         frames = np.concatenate([rollout.observations[:1], rollout.next_observations])
-        mu, logsigma = (part.numpy() for part in encode(vae, frames, device, mdrnn_config.amp))
+        mu, logsigma = (part.numpy() for part in encode(vae, frames, device))
         if mu.shape[1] != mdrnn_config.latent_size:
             raise ValueError(
                 f"V gives latents of size {mu.shape[1]}, WMMDNRNNConfig.latent_size is "
@@ -126,23 +128,12 @@ def precompute_latents(
     return arrays
 
 
-def _fingerprint(vae: nn.Module, files: list[Path]) -> str:
-    """Changes whenever V's weights or the set of rollouts do."""
-    digest = hashlib.sha256()
-    for value in vae.state_dict().values():
-        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
-    for file in files:
-        digest.update(f"{file.name} {file.stat().st_size};".encode())
-    return digest.hexdigest()
-
-
 def latent_sets(
-    latents: dict[str, Any], seq_len: int, num_test_files: int
+    latents: dict[str, Any], seq_len: int, num_test_files: int | None = None
 ) -> tuple[LatentSequenceDataset, LatentSequenceDataset | None]:
     """Training windows and held-out windows (None if no episode is held out), split by file."""
     count = len(latents["episode_starts"])
     cut = split_point(count, num_test_files)
     train = LatentSequenceDataset(latents, seq_len, range(cut))
-    return train, LatentSequenceDataset(
-        latents, seq_len, range(cut, count)
-    ) if cut < count else None
+    test = LatentSequenceDataset(latents, seq_len, range(cut, count)) if cut < count else None
+    return train, test

@@ -9,8 +9,6 @@ from torch.nn import functional as F
 from wmlib.checkpoints import load_weights
 from wmlib.mixture import gmm_loss
 
-__all__ = ["MDRNN", "MDRNNCell", "get_loss", "mdrnn_from_state"]
-
 # Log-sigmas outside this range are never needed for latents of unit scale, and exp of what an
 # untrained head may emit would reach 0 or infinity.
 LOGSIGMA_RANGE = (-7.0, 3.0)
@@ -111,6 +109,13 @@ class MDRNNCell(_MDRNNBase):
         """Advance (h, c) only: all that acting needs, without the mixture head."""
         h, c = self.rnn(torch.cat([action, latent], dim=-1), hidden)
         return h, c
+
+    def watch(self, actions: Tensor, latents: Tensor) -> Hidden:
+        """(h, c) after real steps from an episode's start: actions (B, T, A), latents (B, T, L)."""
+        hidden = self.get_init_hidden(len(latents))
+        for action, latent in zip(actions.unbind(1), latents.unbind(1), strict=True):
+            hidden = self.step(action, latent, hidden)
+        return hidden
 
     def get_init_hidden(self, batch: int) -> Hidden:
         """Zeros (h, c), each (batch, H): what every episode starts from."""

@@ -7,8 +7,6 @@ import math
 import torch
 from torch import Tensor
 
-__all__ = ["gmm_loss", "sample_gmm"]
-
 Noise = tuple[Tensor, Tensor]
 
 
@@ -74,6 +72,7 @@ def sample_gmm(
         normal = torch.empty_like(mus[..., 0, :]).normal_(generator=generator)
         noise = -uniform.clamp_min(1e-20).log(), normal
     exponential, normal = noise
+    # τ as in the paper (section 4.2, after Graves 2013): π_k^(1/τ), renormalised, and √τ σ.
     # Gumbel-max: argmax(logits + Gumbel noise) is a categorical draw, without a softmax.
     k = (logpi / temperature - exponential.log()).argmax(-1)  # (*)
     index = k[..., None, None].expand(*k.shape, 1, mus.shape[-1])  # (*, 1, L)

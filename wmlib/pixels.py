@@ -7,14 +7,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["frames_to_tensor", "resize", "tensor_to_frames"]
-
-# Environment processes are forked: OpenCV's thread pool would not survive that, and single
-# frames are too small to gain from it.
-cv2.setNumThreads(0)
+FRAME_SIZE = (64, 64)  # height and width of every frame that V sees
 
 
-def resize(frames: np.ndarray, size: tuple[int, int] = (64, 64)) -> np.ndarray:
+def resize(frames: np.ndarray, size: tuple[int, int] = FRAME_SIZE) -> np.ndarray:
     """The one resizer: frames (…, H, W, C) uint8 to (…, *size, C) uint8.
 
     Below a factor of two it is bilinear (on CarRacing's frames, 96 → 64, 0.3 levels from the area

@@ -8,9 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from wmlib.controller import ActionMap
-
-__all__ = ["POLICIES", "NoisyPolicy", "Policy", "make_policy"]
+from wmlib.envs import ActionMap
 
 
 class Policy(Protocol):
@@ -114,40 +112,3 @@ def make_policy(
     if callable(policy):
         return _Called(policy, ActionMap(space))
     raise ValueError(f"policy must be one of {sorted(POLICIES)} or a function, found {policy!r}")
-
-
-class NoisyPolicy:
-    """A driver whose hand shakes, a little in some episodes and badly in others.
-
-    V and M trained on a driver's own clean laps never see how it looks to slide, to spin and to
-    come back; random play never sees speed. This visits both.
-
-    Args:
-        driver: The policy that drives.
-        space: The environment's action space.
-        most: Largest standard deviation of the noise, as a fraction of the action's range.
-    """
-
-    def __init__(self, driver: Policy, space: Any, most: float = 0.3) -> None:
-        self.driver, self.actions, self.most = driver, ActionMap(space), most
-        if not self.actions.is_bounded:
-            raise ValueError(f"NoisyPolicy wants a bounded Box, found {space}")
-
-    def start(self, seeds: Sequence[int]) -> None:
-        """Begin ``len(seeds)`` episodes, each with its own amount of noise."""
-        self.driver.start(seeds)
-        self.noise = [np.random.default_rng(seed) for seed in seeds]
-        low, high = self.actions.low.numpy(), self.actions.high.numpy()
-        amounts = [self.most * rng.random() ** 2 for rng in self.noise]  # mostly little
-        self.spread = np.stack([amount * (high - low) for amount in amounts])
-        self.shake = np.zeros((len(seeds), self.actions.size))
-
-    def act(self, frames: np.ndarray, rows: np.ndarray) -> np.ndarray:
-        """The driver's actions (n, A) with smooth noise, within the bounds."""
-        memory = 0.92
-        fresh = np.stack([self.noise[row].standard_normal(self.actions.size) for row in rows])
-        self.shake[rows] = memory * self.shake[rows] + np.sqrt(1 - memory**2) * fresh
-        shaken = self.driver.act(frames, rows) + self.spread[rows] * self.shake[rows]
-        low, high = self.actions.low.numpy(), self.actions.high.numpy()
-        clipped: np.ndarray = np.clip(shaken, low, high).astype(np.float32)
-        return clipped

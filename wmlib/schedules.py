@@ -7,8 +7,6 @@ from typing import Any
 
 from torch.optim import Optimizer
 
-__all__ = ["EarlyStopping", "ReduceLROnPlateau"]
-
 
 class _Plateau:
     """Counts the steps since a metric last got better by more than a threshold.

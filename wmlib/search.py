@@ -8,8 +8,6 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["Search"]
-
 
 class Search:
     """CMA-ES that maximises, and that resumes exactly without pickles.

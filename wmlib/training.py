@@ -1,22 +1,42 @@
-"""Two loops of one shape."""
+"""V and M learn: one loop, two losses."""
 
 from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.tensorboard import SummaryWriter
+from tqdm.auto import tqdm
 
-from wmlib.batches import FrameBatches, LatentBatches, WindowBatches
+from wmlib.checkpoints import (
+    check_settings,
+    load_checkpoint,
+    load_weights,
+    save_checkpoint,
+    write_json,
+)
 from wmlib.config import WMMDNRNNConfig, WMVAEConfig
-from wmlib.datasets import ObservationDataset, SequenceDataset, Transform
-from wmlib.devices import autocast, choose_device, compiled
+from wmlib.datasets import Batches, ObservationDataset, SequenceDataset, Transform, epoch_seed
+from wmlib.devices import autocast, choose_device, compiled, faster, quicken
 from wmlib.latents import latent_sets, load_vae, precompute_latents
-from wmlib.loop import Batches, History, OnSample, fit
 from wmlib.mdrnn import MDRNN, get_loss
 from wmlib.pixels import frames_to_tensor
-from wmlib.vae import ConvVAE, conv_vae_loss_fn
+from wmlib.schedules import EarlyStopping, ReduceLROnPlateau
+from wmlib.vae import ConvVAE, conv_vae_loss_fn, sample_latent
 
-__all__ = ["train_convae", "train_mdn_rnn"]
+History = list[dict[str, float]]
+OnSample = Callable[[nn.Module, int], None]
+Losses = dict[str, Tensor]
+CLIP = 1.0  # largest norm of M's gradient
+# What may differ between two starts of one training: where it is, and how long it goes on.
+FREE = {"extra", "device", "data_dir", "logdir", "noreload", "nosamples", "sample_interval"}
+FREE |= {"num_epochs", "early_stopping_patience"}
 
 
 def train_convae(
@@ -41,33 +61,36 @@ def train_convae(
 
     Raises:
         FloatingPointError: If the loss is no longer a number.
+        ValueError: If the checkpoint is not one of this training; names what differs.
     """
     torch.manual_seed(config.seed)
     device = choose_device(config.device)
-    vae = (vae or ConvVAE(3, config.latent_size)).to(device)
+    vae = quicken((vae or ConvVAE(3, config.latent_size)).to(device))
     if device.type == "cuda":  # a CPU's library orders the weights itself, and better
         vae = vae.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    model = compiled(vae, device, config.compile)
-    size, batch, held_out = config.epoch_size, config.train_batch_size, config.num_test_files
-    train, test = (
-        FrameBatches(
-            ObservationDataset(config.data_dir, transform, is_train, num_test_files=held_out),
-            batch, size if is_train else 0, config.seed, device,
-        )
-        for is_train in (True, False)
-    )  # fmt: skip
+    model = compiled(vae, device)
 
-    def loss(frames: Tensor) -> dict[str, Tensor]:
-        x = frames_to_tensor(frames) if frames.dtype == torch.uint8 else frames
+    frames = [
+        ObservationDataset(config.data_dir, transform, is_train, num_test_files=None)
+        for is_train in (True, False)
+    ]
+    for part in frames:
+        part.keep_in_memory()
+    train = Batches(frames[0], config.train_batch_size, config.epoch_size, config.seed)
+    test = Batches(frames[1], config.train_batch_size, seed=config.seed, shuffle=False)
+
+    def loss(batch: Tensor) -> Losses:
+        x = batch.to(device, non_blocking=True)
+        x = frames_to_tensor(x) if x.dtype == torch.uint8 else x  # (B, 3, 64, 64)
         x = x.to(memory_format=torch.channels_last)
-        with autocast(device, config.amp):
+        with autocast(device):
             recon, mu, logsigma = (part.float() for part in model(x))
         total = conv_vae_loss_fn(recon, x, mu, logsigma, config.beta, config.kl_tolerance)
         mse = F.mse_loss(recon.detach(), x, reduction="sum")
         return {"loss": total / len(x), "mse": mse / len(x)}
 
-    optimizer = torch.optim.Adam(vae.parameters(), lr=config.learning_rate, fused=True)
-    return fit("vae", vae, optimizer, config, loss, train, test, on_sample, display)
+    fit = _Fit("vae", vae, config, loss, display)
+    return fit.run(train, test, on_sample if not config.nosamples else None, config.sample_interval)
 
 
 def train_mdn_rnn(
@@ -87,7 +110,7 @@ def train_mdn_rnn(
         vae: V, if it is not the ``best.tar`` of ``vae_config.logdir``.
         mdrnn: A model of the reader's own, or one to start from; see ``MDRNN`` for its contract.
         precompute: Encode all frames once, rather than each batch again.
-        on_sample: Called with the model and the epoch every few epochs.
+        on_sample: Called with the model and the epoch, four times in all.
         display: Show progress.
 
     Returns:
@@ -95,72 +118,207 @@ def train_mdn_rnn(
 
     Raises:
         FloatingPointError: If the loss is no longer a number.
+        ValueError: If sizes do not fit, or the checkpoint is not one of this training.
     """
     device = choose_device(config.device)
     vae = (vae or load_vae(vae_config)).to(device).eval()
     sizes = (config.latent_size, config.action_size, config.hidden_size, config.gmm_components)
     torch.manual_seed(config.seed)
     mdrnn = (mdrnn or MDRNN(*sizes)).to(device)
-    model = compiled(mdrnn, device, config.compile)
+    model = compiled(mdrnn, device)
 
-    train, test = _windows(vae_config, config, vae, precompute, display)
+    if precompute:
+        latents = precompute_latents(vae_config, config, vae, display)
+        windows: Any = latent_sets(latents, config.seq_len)
+    else:
+        windows = [
+            SequenceDataset(config.data_dir, None, is_train, 16, None, seq_len=config.seq_len)
+            for is_train in (True, False)
+        ]
+    train = Batches(windows[0], config.batch_size, seed=config.seed)
+    test = Batches(windows[1], config.batch_size, seed=config.seed, shuffle=False)
 
-    def loss(batch: list[Tensor]) -> dict[str, Tensor]:
+    def loss(batch: tuple[Tensor, ...]) -> Losses:
         obs, action, reward, terminal, next_obs = (part.to(device) for part in batch)
         if obs.ndim == 5:  # frames (B, T, 3, 64, 64): the batch was not encoded beforehand
-            obs, next_obs = (_to_latent(vae, x, device, config.amp) for x in (obs, next_obs))
+            obs, next_obs = (_to_latent(vae, x, device) for x in (obs, next_obs))
         if action.shape[-1] != config.action_size:
             raise ValueError(
                 f"the rollouts in {config.data_dir} hold actions of size {action.shape[-1]}, "
                 f"WMMDNRNNConfig.action_size is {config.action_size}; make them equal"
             )
-        with autocast(device, config.amp):
+        with autocast(device):
             return get_loss(
                 model, obs, action, reward, terminal, next_obs,
                 config.include_reward, config.latent_size,
             )  # fmt: skip
 
-    adam = config.optimizer == "adam"
-    optimizer: torch.optim.Optimizer = (
-        torch.optim.Adam(mdrnn.parameters(), lr=config.learning_rate, fused=True)
-        if adam
-        else torch.optim.RMSprop(mdrnn.parameters(), lr=config.learning_rate, alpha=0.9)
-    )
-    return fit("mdrnn", mdrnn, optimizer, config, loss, train, test, on_sample, display)
-
-
-def _windows(
-    vae_config: WMVAEConfig,
-    config: WMMDNRNNConfig,
-    vae: nn.Module,
-    precompute: bool,
-    display: bool,
-) -> tuple[Batches, Batches]:
-    """Training and held-out windows for M: of latents in memory, or of frames."""
-    batch, size, seed = config.batch_size, config.epoch_size, config.seed
-    if precompute:
-        latents = precompute_latents(vae_config, config, vae, display)
-        sets = latent_sets(latents, config.seq_len, config.num_test_files)
-        return (
-            LatentBatches(sets[0], batch, size, seed, shuffle=True),
-            LatentBatches(sets[1], batch, 0, seed, shuffle=False),
-        )
-    train, test = (
-        SequenceDataset(
-            config.data_dir, None, is_train, 16, config.num_test_files, seq_len=config.seq_len
-        )
-        for is_train in (True, False)
-    )
-    return (
-        WindowBatches(train, batch, size, seed, shuffle=True),
-        WindowBatches(test, batch, 0, seed, shuffle=False),
-    )
+    fit = _Fit("mdrnn", mdrnn, config, loss, display, CLIP)
+    return fit.run(train, test, on_sample, max(1, config.num_epochs // 4))
 
 
 @torch.no_grad()
-def _to_latent(vae: nn.Module, frames: Tensor, device: torch.device, amp: bool) -> Tensor:
+def _to_latent(vae: nn.Module, frames: Tensor, device: torch.device) -> Tensor:
     """z (B, T, L), sampled, of frames (B, T, 3, 64, 64)."""
-    with autocast(device, amp):
-        mu, logsigma = vae.encoder(frames.flatten(0, 1))  # type: ignore[operator]
-    z: Tensor = mu.float() + logsigma.float().exp() * torch.randn_like(mu.float())
-    return z.view(*frames.shape[:2], -1)
+    with autocast(device):
+        mu, logsigma = vae.encoder(frames.flatten(0, 1))  # type: ignore[operator]  # (B · T, L)
+    z: Tensor = sample_latent(mu.float(), logsigma.float()).unflatten(0, frames.shape[:2])
+    return z
+
+
+class _Fit:
+    """Learn, check, slow down, save, stop: the loop that V and M share.
+
+    All randomness of an epoch follows from its number, and all state is in ``checkpoint.tar``:
+    a training that was stopped goes on as if it had not been.
+
+    Args:
+        stage: ``"vae"`` or ``"mdrnn"``: the folder in the logdir, and the name in messages.
+        model: Whose weights are trained and saved.
+        config: Epochs, rates, patience, seed, logdir.
+        loss: From a batch to scalars, ``loss`` among them.
+        display: Show progress.
+        clip: Largest norm of the gradient; infinite by default.
+    """
+
+    def __init__(
+        self,
+        stage: str,
+        model: nn.Module,
+        config: WMVAEConfig | WMMDNRNNConfig,
+        loss: Callable[[Any], Losses],
+        display: bool,
+        clip: float = math.inf,
+    ) -> None:
+        self.stage, self.model, self.config = stage, model, config
+        self.loss, self.display, self.clip = loss, display, clip
+        self.folder = Path(config.logdir) / stage
+        self.optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate, fused=True)
+        self.early = EarlyStopping("min", config.early_stopping_patience)
+        self.plateau = ReduceLROnPlateau(
+            self.optimizer, "min", config.scheduler_patience, factor=config.scheduler_factor
+        )
+        self.history: History = []
+        if not config.noreload and (self.folder / "checkpoint.tar").exists():
+            self._resume(self.folder / "checkpoint.tar")
+
+    def run(
+        self, train: Batches, test: Batches, on_sample: OnSample | None, sample_interval: int
+    ) -> History:
+        """Train until the epochs or the patience are at their end; a row per epoch."""
+        if memory := faster("memory"):
+            memory.keep_freed_memory()
+        epochs = self.config.num_epochs
+        with SummaryWriter(self.folder / "tensorboard") as board:
+            for epoch in range(len(self.history), epochs):
+                if self.early.stop:
+                    break
+                row = self._epoch(epoch, train, test)
+                last = epoch + 1 == epochs or self.early.stop
+                # Drawn before the epoch counts as done: a run killed in between draws it again.
+                if on_sample and (last or (epoch + 1) % sample_interval == 0):
+                    on_sample(self.model, epoch + 1)
+                self._save()
+                for key, value in row.items():
+                    board.add_scalar(f"{self.stage}/{key}", value, epoch + 1)
+        write_json(self.folder / "history.json", {"finished": True, "epochs": self.history})
+        return self.history
+
+    def _epoch(self, epoch: int, train: Batches, test: Batches) -> dict[str, float]:
+        """One pass over each set; the row of the history."""
+        began = time.perf_counter()
+        self._slow_down(epoch)
+        rate = self.optimizer.param_groups[0]["lr"]
+        torch.manual_seed(epoch_seed(self.config.seed, epoch))
+        self.model.train()
+        row = self._mean(train, epoch, self._step)
+        self.model.eval()
+        with torch.no_grad():
+            held_out = self._mean(test, epoch, self.loss)
+        row |= {f"test_{key}": value for key, value in held_out.items()}
+        weights_hold = all(bool(weight.isfinite().all()) for weight in self.model.parameters())
+        if not (weights_hold and all(map(math.isfinite, row.values()))):
+            raise FloatingPointError(
+                f"the loss of {self.stage} is no longer a number in epoch {epoch + 1} ({row}); the "
+                f"epochs before it are kept in {self.folder}: lower the learning rate, run again"
+            )
+        watched = row.get("test_loss", row["loss"])  # what decides which weights are the best
+        self.plateau.step(watched)
+        self.early.step(watched)
+        row |= {"epoch": epoch + 1, "lr": rate, "seconds": time.perf_counter() - began}
+        self.history.append(row)
+        return row
+
+    def _slow_down(self, epoch: int) -> None:
+        """One step along half a cosine, to a rate of 0 at the end; plateaus lower it further."""
+        if epoch:
+            turn = math.pi / self.config.num_epochs
+            lower = (1 + math.cos(turn * epoch)) / (1 + math.cos(turn * (epoch - 1)))
+            for group in self.optimizer.param_groups:
+                group["lr"] *= lower
+
+    def _step(self, batch: Any) -> Losses:
+        """Loss, gradient, one step of Adam."""
+        values = self.loss(batch)
+        self.optimizer.zero_grad(set_to_none=True)
+        values["loss"].backward()
+        nn.utils.clip_grad_norm_(self.model.parameters(), self.clip)
+        self.optimizer.step()
+        return values
+
+    def _mean(
+        self, batches: Batches, epoch: int, work: Callable[[Any], Losses]
+    ) -> dict[str, float]:
+        """The mean of each value that ``work`` gives over the batches; {} without batches."""
+        sums: Losses = {}
+        title = f"{self.stage} {epoch + 1}"
+        with tqdm(total=len(batches), desc=title, unit="batch", disable=not self.display,
+                  leave=False) as bar:  # fmt: skip
+            for batch in batches(epoch):
+                for key, value in work(batch).items():
+                    sums[key] = sums.get(key, torch.zeros_like(value)) + value.detach()
+                bar.update()
+        return {key: float(value) / len(batches) for key, value in sums.items()}
+
+    def _save(self) -> None:
+        """``best.tar`` where these weights are; ``checkpoint.tar``, all state; ``history.json``."""
+        row = self.history[-1]
+        weights = {
+            "epoch": len(self.history),
+            "loss": row.get("test_loss", row["loss"]),
+            "config": self.config.to_dict(),
+            "state_dict": self.model.state_dict(),
+        }
+        if self.early.num_bad_epochs == 0:
+            save_checkpoint(self.folder / "best.tar", weights)
+        state = {
+            "optimizer": self.optimizer.state_dict(),
+            "scheduler": self.plateau.state_dict(),
+            "early_stopping": self.early.state_dict(),
+            "history": self.history,
+        }
+        save_checkpoint(self.folder / "checkpoint.tar", weights | state)
+        write_json(self.folder / "history.json", {"finished": False, "epochs": self.history})
+
+    def _resume(self, path: Path) -> None:
+        """Put everything back to where the checkpoint left it."""
+        state = load_checkpoint(path, next(self.model.parameters()).device)
+        missing = {"optimizer", "scheduler", "early_stopping", "history"} - state.keys()
+        if missing:
+            raise ValueError(
+                f"{path} holds no {sorted(missing)}: no training of ours can go on from it; move "
+                "it away, or begin anew with noreload"
+            )
+        now = {key: value for key, value in self.config.to_dict().items() if key not in FREE}
+        check_settings(path, state.get("config", {}), now)
+        load_weights(self.model, state["state_dict"], str(path))
+        # Other optimisers have other options; torch would load them and fail at the first step.
+        if self.optimizer.param_groups[0].keys() - state["optimizer"]["param_groups"][0].keys():
+            raise ValueError(
+                f"{path} was written by another optimiser than this Adam, or by another torch; "
+                "begin anew with noreload, or with another logdir"
+            )
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.plateau.load_state_dict(state["scheduler"])
+        self.early.load_state_dict(state["early_stopping"])
+        self.history = state["history"]

@@ -1,6 +1,6 @@
 """The models, packed small enough for a reader's page.
 
-``python -m wmlib.export`` writes three safetensors files that the widgets read: ``v`` (the
+``python -m wmlib.show.export`` writes three safetensors files that the widgets read: ``v`` (the
 decoder), ``m`` (the cell and the controller) and ``real`` (recorded frames and latents), each
 with the SHA-256 of the weights it was made from and its error against fp32 PyTorch.
 """
@@ -23,11 +23,11 @@ from torch.nn import functional as F
 from wmlib.checkpoints import atomic_path
 from wmlib.controller import Controller
 from wmlib.mdrnn import LOGSIGMA_RANGE, MDRNNCell
-from wmlib.pages import ASSETS, STATIC, asset, encode_png
 from wmlib.pixels import frames_to_tensor
-from wmlib.pretrained import SHIPPED, WorldModel, load_pretrained
 from wmlib.rollouts import Rollout
-from wmlib.vae import ConvVAE, ConvVAEDecoder
+from wmlib.show.pages import ASSETS, STATIC, asset, encode_png
+from wmlib.vae import ConvVAE, ConvVAEDecoder, kl_divergence
+from wmlib.world import SHIPPED, WorldModel, load_pretrained
 
 __all__ = ["checkpoint_hashes", "decode_packed", "export", "fold_decoder"]
 
@@ -95,13 +95,6 @@ def _halve(packed: dict[str, Tensor], keep: Sequence[str] = ()) -> dict[str, Ten
 
 
 @torch.no_grad()
-def _encode(vae: ConvVAE, frames: np.ndarray) -> tuple[Tensor, Tensor]:
-    """Frames (T, 64, 64, 3) uint8 to ``mu, logsigma`` (T, L)."""
-    mu, logsigma = vae.encoder(frames_to_tensor(frames))
-    return mu, logsigma
-
-
-@torch.no_grad()
 def pack_real(
     world: WorldModel, episodes: Sequence[Rollout], starts: int = 12
 ) -> dict[str, Tensor]:
@@ -119,8 +112,8 @@ def pack_real(
     cell = world.cell
     start_frames, rows, kls = [], [], []
     for episode in episodes:
-        mu, logsigma = _encode(world.vae, episode.observations)
-        kls.append(0.5 * (mu.pow(2) + (2 * logsigma).exp() - 1 - 2 * logsigma))
+        mu, logsigma = world.vae.encoder(frames_to_tensor(episode.observations))  # (T, L) each
+        kls.append(kl_divergence(mu, logsigma))
         times = np.linspace(60, len(mu) - 1, -(-starts // len(episodes))).astype(int).tolist()
         hidden = cell.get_init_hidden(1)
         for t in range(len(mu)):
@@ -131,7 +124,7 @@ def pack_real(
             hidden = cell.step(action, mu[t : t + 1], hidden)
     start_z, start_h, start_c = (torch.stack(part)[:starts] for part in zip(*rows, strict=True))
     film = episodes[0].observations[:FILM_STEPS]
-    z = _encode(world.vae, film)[0]
+    z, _ = world.vae.encoder(frames_to_tensor(film))
     error = 255 * (world.vae.decoder(z) - frames_to_tensor(film))
     frames = np.concatenate([np.stack(start_frames)[:starts], film])
     return {
@@ -210,7 +203,7 @@ def export(world: WorldModel, episodes: Sequence[Rollout], out: Path) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Export the shipped models, with their sample episodes, for the widgets of the pages."""
-    parser = argparse.ArgumentParser(prog="python -m wmlib.export", description=main.__doc__)
+    parser = argparse.ArgumentParser(prog="python -m wmlib.show.export", description=main.__doc__)
     parser.add_argument("--name", default=SHIPPED, help="which shipped weights")
     world = load_pretrained(parser.parse_args(arguments).name)
     export(world, world.rollouts(), STATIC / "model")

@@ -31,7 +31,7 @@ def asset(name: str) -> bytes:
         raise ValueError(f"no asset is called {name!r}; there are {', '.join(ASSETS)}")
     path = STATIC / "model" / f"{name}.safetensors"
     if not path.exists():
-        raise FileNotFoundError(f"{path} is missing: run python -m wmlib.export")
+        raise FileNotFoundError(f"{path} is missing: run python -m wmlib.show.export")
     return path.read_bytes()
 
 
@@ -44,7 +44,7 @@ def embed(folder: Path) -> None:
 
 
 def setup(app: Any) -> dict[str, bool]:
-    """Sphinx calls this where ``wmlib.pages`` is listed among the extensions."""
+    """Sphinx calls this where ``wmlib.show.pages`` is listed among the extensions."""
 
     def finish(app: Any, error: Exception | None) -> None:
         if error is None and app.builder.format == "html":

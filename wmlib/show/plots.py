@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from wmlib.films import WIDTH, Picture
+from wmlib.show.films import WIDTH, Picture
 
 if TYPE_CHECKING:  # matplotlib is imported where it draws: `import wmlib` stays quick
     import matplotlib.figure

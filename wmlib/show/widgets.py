@@ -13,8 +13,8 @@ import traitlets
 from safetensors.numpy import load
 
 from wmlib.mixture import gmm_loss
-from wmlib.pages import Numbers, PageWidget, asset, encode_png, esm
 from wmlib.pixels import tensor_to_frames
+from wmlib.show.pages import Numbers, PageWidget, asset, encode_png, esm
 from wmlib.vae import ConvVAE
 
 __all__ = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import itertools
 import logging
@@ -19,7 +20,7 @@ from tqdm.auto import tqdm
 from wmlib.agent import Agent
 from wmlib.checkpoints import atomic_path
 from wmlib.collect import WAVE, generate_rollouts, rollout_paths
-from wmlib.fitness import LocalEvaluator, Scores
+from wmlib.evaluators import LocalEvaluator, Scores
 
 __all__ = ["RayEvaluator", "Workers", "collect_on_cluster"]
 
@@ -156,7 +157,7 @@ class RayEvaluator:
         **options: Any,
     ) -> None:
         build = functools.partial(
-            _local_evaluator, agent.on("cpu"), str(agent.device), env_name, options
+            _local_evaluator, _on(agent, "cpu"), str(agent.device), env_name, options
         )
         self.workers = Workers(build, workers, timeout)
 
@@ -180,7 +181,13 @@ class RayEvaluator:
 def _local_evaluator(
     agent: Agent, device: str, env_name: str, options: dict[str, Any]
 ) -> LocalEvaluator:
-    return LocalEvaluator(agent.on(device), env_name, **options)
+    return LocalEvaluator(_on(agent, device), env_name, **options)
+
+
+def _on(agent: Agent, device: str) -> Agent:
+    """A copy of the agent on another device, with no episodes begun."""
+    vae, cell, controller = copy.deepcopy((agent.vae, agent.cell, agent.controller))
+    return Agent(vae, cell, controller, agent.action_map.space, device, agent.sample_z)
 
 
 def collect_on_cluster(

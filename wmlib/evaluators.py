@@ -1,0 +1,190 @@
+"""What a population of controllers is worth, in the game and in the dream."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from wmlib.agent import Agent
+from wmlib.collect import play
+from wmlib.dream import Dream
+from wmlib.envs import TIME_LIMIT
+from wmlib.policies import Policy
+from wmlib.rollouts import Rollout
+from wmlib.vector_envs import VectorImageEnv, make_vector_env
+
+STEP_COST = 0.1  # of a step not driven: what CarRacing charges for one that is
+
+
+@dataclass
+class Scores:
+    """What a population got.
+
+    Attributes:
+        returns: (P, E), a row per candidate, a column per episode.
+        steps: Environment steps that were driven.
+    """
+
+    returns: np.ndarray
+    steps: int
+
+
+class Evaluator(Protocol):
+    """Anything that can score a population: the world, a dream, a cluster."""
+
+    def __call__(self, population: np.ndarray, seeds: Sequence[int], final: bool = False) -> Scores:
+        """Play one episode per candidate and seed.
+
+        Args:
+            population: Flat parameters (P, n).
+            seeds: The episodes (E,), the same ones for every candidate.
+            final: Whether to play every episode to its end.
+        """
+        ...
+
+    def close(self) -> None:
+        """Free what was held."""
+        ...
+
+
+def play_returns(
+    envs: VectorImageEnv,
+    policy: Policy,
+    seeds: Sequence[int],
+    time_limit: int,
+    patience: int = 0,
+    on_end: Callable[[int], Any] = lambda ended: None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Undiscounted returns and steps driven, each (N,), of one episode per seed.
+
+    An episode that patience ended is charged for every step it did not drive, so that standing
+    still never pays.
+    """
+    returns, steps = np.zeros(len(seeds)), np.zeros(len(seeds), dtype=np.int64)
+    for step in play(envs, policy, seeds, time_limit, patience):
+        returns[step.rows] += step.rewards
+        steps[step.rows] += 1
+        stopped = step.rows[step.impatient]
+        returns[stopped] -= STEP_COST * (time_limit - steps[stopped])
+        ended = int((step.terminated | step.truncated).sum())
+        if ended:
+            on_end(ended)
+    return returns, steps
+
+
+class LocalEvaluator:
+    """Scores a population on this machine, all its episodes in as few batches as they fit.
+
+    Args:
+        agent: Acts for every candidate in turn.
+        env_name: Gymnasium id or ``module:Id``.
+        time_limit: Longest episode in steps.
+        patience: See ``play``; not used when ``final``.
+        backend: See ``make_vector_env``.
+        max_workers: Cap on environment processes.
+        env_kwargs: Further arguments of the environment.
+    """
+
+    def __init__(
+        self,
+        agent: Agent,
+        env_name: str,
+        time_limit: int = TIME_LIMIT,
+        patience: int = 0,
+        backend: str = "auto",
+        max_workers: int = 32,
+        env_kwargs: dict[str, Any] | None = None,
+    ) -> None:
+        self.agent, self.env_name = agent, env_name
+        self.time_limit, self.patience = time_limit, patience
+        self.world = (backend, max_workers, env_kwargs)
+        self.envs: VectorImageEnv | None = None
+        self.room = 0  # episodes for which environments were made
+
+    def __call__(self, population: np.ndarray, seeds: Sequence[int], final: bool = False) -> Scores:
+        """See ``Evaluator``."""
+        parameters = np.repeat(population, len(seeds), axis=0)  # (P · E, n)
+        everyone = np.tile(np.asarray(seeds, dtype=np.int64), len(population))  # (P · E,)
+        if self.envs is None or len(everyone) > self.room:
+            self.close()  # otherwise they are kept: processes start slowly
+            self.envs = make_vector_env(self.env_name, len(everyone), *self.world)
+            self.room = len(everyone)
+        patience = 0 if final else self.patience
+        waves = -(-len(everyone) // self.envs.rows)  # of equal size, so that no batch is thin
+        parts = []
+        for wave in np.array_split(np.arange(len(everyone)), waves):
+            self.agent.assign(parameters[wave])
+            own = everyone[wave].tolist()
+            parts.append(play_returns(self.envs, self.agent, own, self.time_limit, patience))
+        self.agent.assign(None)  # who uses the agent next means its own controller
+        returns, steps = map(np.concatenate, zip(*parts, strict=True))
+        return Scores(returns.reshape(len(population), len(seeds)), int(steps.sum()))
+
+    def close(self) -> None:
+        """End the environments."""
+        if self.envs is not None:
+            self.envs.close()
+            self.envs = None
+
+
+class DreamEvaluator:
+    """Scores a population in M's dream: thousands of episodes in one batch, no environment.
+
+    A seed is a real moment to start from and a stream of noise, the same ones for every candidate.
+    A return is the sum of the rewards that M predicts. An episode ends when M gives its end at
+    least ``end_probability``, and leaves the batch.
+
+    Args:
+        agent: V, M, and C's architecture.
+        rollouts: Real episodes to start from.
+        temperature: τ. Above 1, what only works by exploiting M's mistakes pays less.
+        burn_in: Real steps that M sees first.
+        time_limit: Longest episode in steps.
+        end_probability: See above.
+
+    Source: Ha & Schmidhuber (2018), section 4.
+    """
+
+    def __init__(
+        self,
+        agent: Agent,
+        rollouts: list[Rollout],
+        temperature: float = 1.0,
+        burn_in: int = 30,
+        time_limit: int = TIME_LIMIT,
+        end_probability: float = 0.5,
+    ) -> None:
+        device, cell = str(agent.device), agent.cell
+        self.agent = agent
+        self.dream = Dream(agent.vae, cell, rollouts, temperature, burn_in, device, fast=True)  # type: ignore[arg-type]
+        self.time_limit, self.end_probability = time_limit, end_probability
+
+    @torch.inference_mode()
+    def __call__(self, population: np.ndarray, seeds: Sequence[int], final: bool = False) -> Scores:
+        """See ``Evaluator``; there is no patience, so ``final`` makes no difference."""
+        agent, dream, device = self.agent, self.dream, self.dream.device
+        episodes = len(population) * len(seeds)
+        dream.begin(seeds)
+        dream.keep(torch.arange(len(seeds), device=device).repeat(len(population)))
+        flat = torch.as_tensor(population, dtype=torch.float32, device=device)
+        flat = flat.repeat_interleave(len(seeds), dim=0)  # (P · E, n)
+        returns = torch.zeros(episodes, dtype=torch.float64, device=device)
+        rows, steps = torch.arange(episodes, device=device), 0
+        for _ in range(self.time_limit):
+            _, reward, end = dream.step(agent.decide(dream.z, dream.hidden, flat))
+            returns[rows] += reward
+            steps += len(rows)
+            going = end < self.end_probability
+            if not going.all():
+                dream.keep(going)
+                rows, flat = rows[going], flat[going]
+                if not len(rows):
+                    break
+        return Scores(returns.view(len(population), len(seeds)).cpu().numpy(), steps)
+
+    def close(self) -> None:
+        """Nothing is held that must be freed."""
