@@ -40,6 +40,12 @@ def coarse_rollout() -> Callable[..., Rollout]:
     return make
 
 
+@pytest.fixture
+def exact(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every product in float32, also where the hardware has units for bfloat16."""
+    monkeypatch.setenv("WMLIB_BF16", "0")
+
+
 @pytest.fixture(scope="session")
 def site() -> Path:
     """The built book."""

@@ -17,6 +17,7 @@ from wmlib.checkpoints import (
     load_weights,
     read_json,
     save_checkpoint,
+    versions,
     write_json,
 )
 
@@ -33,6 +34,7 @@ PAYLOAD = {
 def test_a_checkpoint_comes_back_as_it_was(tmp_path: Path) -> None:
     save_checkpoint(tmp_path / "vae" / "best.tar", PAYLOAD)
     loaded = load_checkpoint(tmp_path / "vae" / "best.tar")
+    assert loaded.pop("versions") == versions()
     torch.testing.assert_close(loaded.pop("state_dict"), PAYLOAD["state_dict"])
     assert loaded == {key: value for key, value in PAYLOAD.items() if key != "state_dict"}
 
@@ -49,7 +51,8 @@ def test_a_checkpoint_is_read_without_pickles(tmp_path: Path) -> None:
         save_checkpoint(
             tmp_path / "c.tar", {"state_dict": model.state_dict(), "o": optimizer.state_dict()}
         )
-        assert torch.load(tmp_path / "c.tar", weights_only=True).keys() == {"state_dict", "o"}
+        loaded = torch.load(tmp_path / "c.tar", weights_only=True)
+        assert loaded.keys() == {"state_dict", "o", "versions"}
 
 
 def test_an_error_while_writing_keeps_the_old_file(tmp_path: Path) -> None:

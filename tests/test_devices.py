@@ -1,10 +1,25 @@
 """Which device, and which arithmetic."""
 
+import importlib
+import os
+import subprocess
+import sys
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
 
-from wmlib.devices import autocast, choose_device, compiled, hardware, has_bf16
+from wmlib.devices import (
+    _is_built_for_bf16,
+    autocast,
+    choose_device,
+    compiled,
+    faster,
+    hardware,
+    has_bf16,
+    quicken,
+)
 
 CPU = torch.device("cpu")
 
@@ -15,6 +30,11 @@ def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     choose_device.cache_clear()
     yield
     choose_device.cache_clear()
+
+
+@pytest.fixture
+def with_units(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("wmlib.devices._is_built_for_bf16", lambda device: True)
 
 
 @pytest.mark.usefixtures("no_gpu")
@@ -41,19 +61,21 @@ def test_an_unknown_device_is_named(name: str) -> None:
         choose_device(name)
 
 
-def test_amp_turned_off_computes_in_float32() -> None:
+@pytest.mark.usefixtures("exact", "with_units")
+def test_bf16_switched_off_computes_in_float32() -> None:
     a = torch.randn(8, 8)
-    with autocast(CPU, amp=False):
+    assert not has_bf16(CPU)
+    with autocast(CPU):
         assert (a @ a).dtype == torch.float32
 
 
 @pytest.mark.parametrize("units", [True, False])
-def test_amp_computes_in_bf16_where_the_units_are(
+def test_products_are_bf16_where_the_units_are(
     monkeypatch: pytest.MonkeyPatch, units: bool
 ) -> None:
-    monkeypatch.setattr("wmlib.devices.has_bf16", lambda device: units)
+    monkeypatch.setattr("wmlib.devices._is_built_for_bf16", lambda device: units)
     a = torch.randn(8, 8)
-    with autocast(CPU, amp=True):
+    with autocast(CPU):
         assert (a @ a).dtype == (torch.bfloat16 if units else torch.float32)
 
 
@@ -70,24 +92,31 @@ def test_bf16_is_told_by_the_cpus_own_flags(
     monkeypatch: pytest.MonkeyPatch, flags: dict[str, bool], expected: bool
 ) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: flags, raising=False)
-    assert has_bf16.__wrapped__(CPU) is expected
+    assert _is_built_for_bf16.__wrapped__(CPU) is expected
 
 
 def test_a_torch_that_cannot_tell_has_no_bf16(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
-    assert has_bf16.__wrapped__(CPU) is False
+    assert _is_built_for_bf16.__wrapped__(CPU) is False
 
 
-def test_nothing_is_compiled_on_the_cpu_or_unasked() -> None:
+def test_nothing_is_compiled_on_the_cpu_or_where_torch_is_told_not_to() -> None:
+    """``TORCH_COMPILE_DISABLE`` is read when torch is imported: in a process of its own."""
     model = nn.Linear(2, 2)
-    assert compiled(model, CPU, wanted=True) is model
-    assert compiled(model, torch.device("cuda"), wanted=False) is model
+    assert compiled(model, CPU) is model
+    script = (
+        "import torch; from wmlib.devices import compiled; model = torch.nn.Linear(2, 2);"
+        "called = compiled(model, torch.device('cuda'))(torch.ones(1, 2));"
+        "assert torch.equal(called, model(torch.ones(1, 2)))"
+    )
+    environ = os.environ | {"TORCH_COMPILE_DISABLE": "1"}
+    subprocess.run([sys.executable, "-c", script], env=environ, check=True)
 
 
 def test_the_model_handed_in_keeps_plain_names_fault_7() -> None:
     """Fault 7: torch.compile puts ``_orig_mod.`` before every key of a saved state dict."""
     model = nn.Linear(2, 2)
-    fast = compiled(model, torch.device("cuda"), wanted=True)  # compiles at its first call only
+    fast = compiled(model, torch.device("cuda"))  # compiles at its first call only
     assert set(fast.state_dict()) == {"_orig_mod.weight", "_orig_mod.bias"}
     assert set(model.state_dict()) == {"weight", "bias"}
     model.weight.data.fill_(3)
