@@ -1,10 +1,7 @@
 """Which device, and which arithmetic."""
 
 import importlib
-import os
-import subprocess
 import sys
-from typing import Any
 
 import pytest
 import torch
@@ -100,17 +97,16 @@ def test_a_torch_that_cannot_tell_has_no_bf16(monkeypatch: pytest.MonkeyPatch) -
     assert _is_built_for_bf16.__wrapped__(CPU) is False
 
 
-def test_nothing_is_compiled_on_the_cpu_or_where_torch_is_told_not_to() -> None:
-    """``TORCH_COMPILE_DISABLE`` is read when torch is imported: in a process of its own."""
+def test_nothing_is_compiled_on_the_cpu() -> None:
     model = nn.Linear(2, 2)
     assert compiled(model, CPU) is model
-    script = (
-        "import torch; from wmlib.devices import compiled; model = torch.nn.Linear(2, 2);"
-        "called = compiled(model, torch.device('cuda'))(torch.ones(1, 2));"
-        "assert torch.equal(called, model(torch.ones(1, 2)))"
-    )
-    environ = os.environ | {"TORCH_COMPILE_DISABLE": "1"}
-    subprocess.run([sys.executable, "-c", script], env=environ, check=True)
+
+
+def test_torchs_own_switch_leaves_compiling_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """``TORCH_COMPILE_DISABLE=1`` is read when torch is imported, into this setting."""
+    monkeypatch.setattr(importlib.import_module("torch._dynamo.config"), "disable", True)
+    model, x = nn.Linear(2, 2), torch.ones(1, 2)
+    assert torch.equal(compiled(model, torch.device("cuda"))(x), model(x))
 
 
 def test_the_model_handed_in_keeps_plain_names_fault_7() -> None:
@@ -121,6 +117,39 @@ def test_the_model_handed_in_keeps_plain_names_fault_7() -> None:
     assert set(model.state_dict()) == {"weight", "bias"}
     model.weight.data.fill_(3)
     assert fast.state_dict()["_orig_mod.weight"].eq(3).all()  # one set of weights
+
+
+@pytest.fixture
+def no_fast(monkeypatch: pytest.MonkeyPatch) -> None:
+    """``wmlib.fast`` blocked, as if the folder were not there."""
+    for name in [n for n in sys.modules if n.partition(".fast")[0] == "wmlib" and ".fast" in n]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "wmlib.fast", None)
+
+
+def test_the_door_to_what_is_faster() -> None:
+    assert faster("models") is importlib.import_module("wmlib.fast.models")
+    assert faster("no_such_room") is None
+
+
+@pytest.mark.usefixtures("no_fast")
+@pytest.mark.parametrize("room", ["models", "processes", "envpool", "car_racing", "memory"])
+def test_the_door_to_nowhere_is_none(room: str) -> None:
+    assert faster(room) is None
+
+
+def test_what_a_faster_room_itself_lacks_is_not_swallowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "wmlib.fast.processes", raising=False)
+    monkeypatch.setitem(sys.modules, "gymnasium.vector", None)
+    with pytest.raises(ModuleNotFoundError, match=r"gymnasium\.vector"):
+        faster("processes")
+
+
+@pytest.mark.usefixtures("no_fast")
+def test_without_the_fast_folder_a_model_stays_as_it_is() -> None:
+    model = nn.ConvTranspose2d(2, 2, 4, stride=2)
+    assert quicken(model) is model
+    assert type(model) is nn.ConvTranspose2d
 
 
 def test_hardware_is_one_line() -> None:

@@ -324,8 +324,8 @@ class Batches:
         generator = torch.Generator().manual_seed(seed)
         batches = (self.dataset.batch(i, generator) for i in self._order(seed, generator))
         # A transform may draw at random, as the model does: from one generator, so in turn.
-        waits = not isinstance(self.dataset, LatentSequenceDataset) and not self.dataset.transform
-        yield from _read_ahead(batches) if waits else batches
+        on_disk = not isinstance(self.dataset, LatentSequenceDataset)
+        yield from _read_ahead(batches) if on_disk and not self.dataset.transform else batches
 
     def _order(self, seed: int, generator: torch.Generator) -> tuple[Tensor, ...]:
         """The numbers (B,) of each batch's examples."""
