@@ -105,8 +105,11 @@ def test_nothing_is_compiled_on_the_cpu() -> None:
 def test_torchs_own_switch_leaves_compiling_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """``TORCH_COMPILE_DISABLE=1`` is read when torch is imported, into this setting."""
     monkeypatch.setattr(importlib.import_module("torch._dynamo.config"), "disable", True)
+    counters = importlib.import_module("torch._dynamo.utils").counters
+    counters.clear()
     model, x = nn.Linear(2, 2), torch.ones(1, 2)
     assert torch.equal(compiled(model, torch.device("cuda"))(x), model(x))
+    assert not counters["frames"]  # none was looked at
 
 
 def test_the_model_handed_in_keeps_plain_names_fault_7() -> None:
