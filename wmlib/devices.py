@@ -1,7 +1,5 @@
 """Which hardware, and which arithmetic on it."""
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import importlib

@@ -1,7 +1,5 @@
 """CMA-ES asks, the world tells."""
 
-from __future__ import annotations
-
 import csv
 import math
 import time
@@ -36,11 +34,6 @@ def mean_return(returns: np.ndarray) -> np.ndarray:
     return np.asarray(returns.mean(axis=1))
 
 
-def no_more(played: Played) -> list[int]:
-    """No tracks beside the fresh ones."""
-    return []
-
-
 def train_controller(
     config: WMControllerConfig,
     agent: Agent | None = None,
@@ -48,7 +41,7 @@ def train_controller(
     start: np.ndarray | None = None,
     axes: Callable[[np.ndarray], np.ndarray] | None = None,
     fitness: Callable[[np.ndarray], np.ndarray] = mean_return,
-    more_tracks: Callable[[Played], list[int]] = no_more,
+    more_tracks: Callable[[Played], list[int]] | None = None,
     on_generation: Callable[[dict[str, float]], None] | None = None,
 ) -> History:
     """Evolve C; ``<logdir>/ctrl`` gets checkpoints, the search's state and a row per generation.
@@ -65,7 +58,8 @@ def train_controller(
             that moves.
         axes: What the search's coordinates mean; see ``Search``. The weights by default.
         fitness: From returns (P, E) to what candidates are compared by (P,).
-        more_tracks: Seeds of tracks to play beside the fresh ones, from all that was played.
+        more_tracks: Seeds of tracks to play beside the fresh ones, from all that was played; none
+            by default.
         on_generation: Called with every new row.
 
     Returns:
@@ -81,14 +75,18 @@ def train_controller(
     """
     folder = Path(config.logdir) / "ctrl"
     agent = agent or load_agent(config)
-    _check_agent(config, agent)
+    if agent.sample_z != config.sample_z:
+        raise ValueError(
+            f"WMControllerConfig.sample_z is {config.sample_z}, the agent's is {agent.sample_z}; "
+            "make them equal"
+        )
     recorded = _recorded(folder / "search.json")
     if start is None:
         zeros = np.zeros(len(flatten_parameters(agent.controller.parameters())))
         start = np.array(recorded["settings"]["start"]) if recorded else zeros
     search = Search(start, config.sigma0, config.pop_size, config.seed, axes=axes)
     settings = {key: getattr(config, key) for key in SETTINGS} | {"start": start.tolist()}
-    settings |= {"fitness": fitness.__name__, "more_tracks": more_tracks.__name__}
+    settings |= {"fitness": fitness.__name__, "more_tracks": getattr(more_tracks, "__name__", None)}
     state = recorded or {"settings": settings, "rows": [], "fitness": [], "played": []}
     check_settings(folder / "search.json", state["settings"], settings)
     for told in state["fitness"]:
@@ -100,7 +98,9 @@ def train_controller(
                disable=not config.display)  # fmt: skip
     try:
         while len(rows) < config.num_generations and _top(rows) < config.target_return:
-            tracks = _fresh(config, len(rows)) + more_tracks(state["played"])
+            tracks = _fresh(config, len(rows)) + (
+                more_tracks(state["played"]) if more_tracks else []
+            )
             row = _generation(config, search, evaluator, state, tracks, fitness)
             rows.append(row)
             _save(folder, config, state, search, agent)
@@ -159,15 +159,6 @@ def _fresh(config: WMControllerConfig, done: int) -> list[int]:
     """The seeds of tracks that no generation has played yet."""
     first = TRACKS * done
     return [episode_seed("train", config.seed, first + i) for i in range(config.n_samples)]
-
-
-def _check_agent(config: WMControllerConfig, agent: Agent) -> None:
-    """Raise ValueError where the configuration says otherwise than the agent does."""
-    if agent.sample_z != config.sample_z:
-        raise ValueError(
-            f"WMControllerConfig.sample_z is {config.sample_z}, the agent's is {agent.sample_z}; "
-            "make them equal"
-        )
 
 
 def _recorded(path: Path) -> dict[str, Any]:
