@@ -1,7 +1,5 @@
 """Episodes cut into examples, and examples gathered into batches."""
 
-from __future__ import annotations
-
 import os
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
@@ -197,9 +195,7 @@ class LatentSequenceDataset(Dataset[Windows]):
     Items are five tensors: z (T, L), actions (T, A), rewards (T,), terminals (T,), next z (T, L).
 
     Args:
-        latents: The arrays of one ``latents_<L>.npz``: ``latents`` (N, L), which are mu,
-            ``logsigmas`` (N, L), ``actions`` (N, A), ``rewards`` and ``terminals`` (N,),
-            ``episode_starts`` (E,), ``final_latents`` and ``final_logsigmas`` (E, L).
+        latents: The arrays of one ``latents_<L>.npz``; see ``precompute_latents``.
         seq_len: Transitions T in a window; windows start at every step of an episode.
         episodes: Which episodes; all by default.
 

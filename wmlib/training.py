@@ -1,7 +1,5 @@
 """V and M learn: one loop, two losses."""
 
-from __future__ import annotations
-
 import math
 import time
 from collections.abc import Callable
