@@ -13,6 +13,8 @@ from torch import nn
 
 from wmlib.checkpoints import (
     atomic_path,
+    check_settings,
+    fingerprint,
     load_checkpoint,
     load_weights,
     read_json,
@@ -220,3 +222,30 @@ def test_json_that_is_none_is_named(tmp_path: Path, content: bytes) -> None:
 def test_json_that_is_missing_is_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"report\.json"):
         read_json(tmp_path / "report.json")
+
+
+def test_json_without_what_is_wanted_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "search.json"
+    write_json(path, {"rows": []})
+    assert read_json(path, "rows") == {"rows": []}
+    with pytest.raises(ValueError, match=r"search\.json holds no \['fitness'\]"):
+        read_json(path, "rows", "fitness")
+    write_json(path, [1, 2])
+    with pytest.raises(ValueError, match=r"search\.json holds no \['rows'\]"):
+        read_json(path, "rows")
+
+
+def test_a_setting_that_differs_is_named_with_both_values() -> None:
+    check_settings("here", {"seed": 1, "beta": 1.0}, {"seed": 1})
+    check_settings("here", {}, {"later": 3})  # older records know nothing of it
+    with pytest.raises(ValueError, match=r"here was recorded with beta = 1\.0, now 2\.0; give the"):
+        check_settings("here", {"seed": 1, "beta": 1.0}, {"seed": 1, "beta": 2.0})
+
+
+def test_a_fingerprint_is_of_the_weights_and_of_what_else_is_told() -> None:
+    torch.manual_seed(0)
+    one, two = nn.Linear(2, 3), nn.Linear(2, 3)
+    other = fingerprint(one, two)
+    two.load_state_dict(one.state_dict())
+    assert fingerprint(one) == fingerprint(two)
+    assert len({other, fingerprint(one, two), fingerprint(one), fingerprint(one, about=1)}) == 4

@@ -5,7 +5,13 @@ import pytest
 import torch
 from torch import nn
 
-from wmlib.controller import Controller, act_batch, flatten_parameters, load_parameters
+from wmlib.controller import (
+    Controller,
+    act_batch,
+    controller_from_state,
+    flatten_parameters,
+    load_parameters,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -22,6 +28,14 @@ def test_the_papers_number_of_parameters() -> None:
 
 def test_shapes() -> None:
     assert Controller(32, 256, 3)(torch.randn(4, 32), torch.randn(4, 256)).shape == (4, 3)
+
+
+@pytest.mark.parametrize(("hidden_size", "parameters"), [(0, 99), (256, 867), (512, 1635)])
+def test_it_may_see_none_of_m_or_h_or_h_and_c(hidden_size: int, parameters: int) -> None:
+    controller, z = Controller(32, hidden_size, 3), torch.randn(4, 32)
+    assert sum(parameter.numel() for parameter in controller.parameters()) == parameters
+    seen = controller(z, torch.randn(4, hidden_size)) if hidden_size else controller(z)
+    assert seen.shape == (4, 3)
 
 
 def test_z_comes_before_h() -> None:
@@ -54,6 +68,20 @@ def test_every_parameter_gets_a_gradient() -> None:
 def test_names_of_the_state_dict() -> None:
     shapes = {name: tuple(v.shape) for name, v in Controller(32, 256, 3).state_dict().items()}
     assert shapes == {"fc.weight": (3, 288), "fc.bias": (3,)}
+
+
+def test_its_sizes_come_from_its_weights() -> None:
+    controller = Controller(4, 6, 3)
+    again = controller_from_state(controller.state_dict())
+    x = torch.randn(2, 10)
+    torch.testing.assert_close(again(x), controller(x), rtol=0, atol=0)
+    assert not again.training
+
+
+@pytest.mark.parametrize("model", [nn.Conv2d(1, 2, 3), nn.Linear(4, 2), nn.BatchNorm1d(2)])
+def test_weights_of_another_model_are_refused(model: nn.Module) -> None:
+    with pytest.raises(ValueError, match=r"best\.tar holds no controller: fc\.weight"):
+        controller_from_state(model.state_dict(), "best.tar")
 
 
 # --------------------------------------------------------------------------- flat parameters

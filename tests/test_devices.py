@@ -122,9 +122,12 @@ def test_the_model_handed_in_keeps_plain_names_fault_7() -> None:
     assert fast.state_dict()["_orig_mod.weight"].eq(3).all()  # one set of weights
 
 
-@pytest.fixture
-def no_fast(monkeypatch: pytest.MonkeyPatch) -> None:
-    """``wmlib.fast`` blocked, as if the folder were not there."""
+@pytest.fixture(params=["no folder", "shut"])
+def no_fast(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """``wmlib.fast`` blocked, as if the folder were not there; or shut by the environment."""
+    if request.param == "shut":
+        monkeypatch.setenv("WMLIB_FAST", "0")
+        return
     for name in [n for n in sys.modules if n.partition(".fast")[0] == "wmlib" and ".fast" in n]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "wmlib.fast", None)

@@ -278,7 +278,7 @@ def test_other_spaces_are_refused() -> None:
 def test_without_the_fast_folder_gymnasium_draws_its_car_racing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("wmlib.envs.faster", lambda room: None)
+    monkeypatch.setenv("WMLIB_FAST", "0")
     env, theirs = make_env("CarRacing-v3"), gym.make("CarRacing-v3")
     assert type(env.unwrapped) is type(theirs.unwrapped)
     env.close()

@@ -9,7 +9,7 @@ import pytest
 from wmlib.envs import ActionMap, make_image_env
 from wmlib.fast.processes import Processes
 from wmlib.policies import make_policy
-from wmlib.vector_envs import VectorImageEnv, _InTurn, make_vector_env
+from wmlib.vector_envs import VectorImageEnv, make_vector_env
 
 COUNTING = "counting_env:Counting-v0"
 MIDDLE = np.float32([[0, 1], [0.5, 2], [-1, 0]])  # actions within the bounds
@@ -48,7 +48,7 @@ def story(make: Callable[..., VectorImageEnv], name: str, kwargs: dict, steps: i
 @pytest.mark.parametrize(("name", "kwargs", "steps"), WORLDS)
 def test_processes_and_turns_tell_the_same_story(name: str, kwargs: dict, steps: int) -> None:
     """The same frames, rewards and ends for the same seeds, whichever way rows are stepped."""
-    turns, processes = (story(make, name, kwargs, steps) for make in (_InTurn, Processes))
+    turns, processes = (story(make, name, kwargs, steps) for make in (VectorImageEnv, Processes))
     assert len(turns) == len(processes) > 8
     for one, other in zip(turns, processes, strict=True):
         for a, b in zip(one, other, strict=True):
@@ -57,7 +57,7 @@ def test_processes_and_turns_tell_the_same_story(name: str, kwargs: dict, steps:
 
 
 def test_several_rows_are_processes_and_one_is_not() -> None:
-    for rows, kind in ((1, _InTurn), (2, Processes)):
+    for rows, kind in ((1, VectorImageEnv), (2, Processes)):
         envs = make_vector_env(COUNTING, rows)
         assert type(envs) is kind
         assert envs.backend == "gymnasium"
@@ -67,7 +67,7 @@ def test_several_rows_are_processes_and_one_is_not() -> None:
 def test_rows_beyond_the_episodes_rest() -> None:
     envs = make_vector_env(COUNTING, 3)
     envs.reset([7])
-    assert envs.envs.get_attr("resting") == (False, True, True)
+    assert envs.vector.get_attr("resting") == (False, True, True)
     envs.close()
 
 
@@ -114,7 +114,7 @@ def test_a_dead_process_is_one_sentence_and_no_wait_fault_12() -> None:
 def test_a_process_killed_between_two_episodes_is_noticed() -> None:
     envs = make_vector_env(COUNTING, 2)
     envs.reset([0, 1])
-    envs.envs.processes[1].kill()
+    envs.vector.processes[1].kill()
     with pytest.raises(RuntimeError, match=f"a process of {COUNTING} died"):
         envs.reset([2, 3])
     envs.close()

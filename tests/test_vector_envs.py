@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 from counting_env import action_level, episode_length
 
-import wmlib.vector_envs
 from wmlib.vector_envs import VectorImageEnv, choose_backend, make_vector_env
 
 COUNTING = "counting_env:Counting-v0"
@@ -24,14 +23,14 @@ every_way = pytest.mark.usefixtures("way")
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """How rows are stepped: what is asked of them is the same."""
     if request.param == "in turn":
-        monkeypatch.setattr(wmlib.vector_envs, "faster", lambda room: None)
+        monkeypatch.setenv("WMLIB_FAST", "0")
     return request.param
 
 
 @pytest.fixture
 def three(way: str) -> Iterator[VectorImageEnv]:
     envs = make_vector_env(COUNTING, 3)
-    assert type(envs).__name__ == {"in turn": "_InTurn", "processes": "Processes"}[way]
+    assert type(envs).__name__ == {"in turn": "VectorImageEnv", "processes": "Processes"}[way]
     yield envs
     envs.close()
 
@@ -163,7 +162,7 @@ def test_an_unknown_backend_is_named() -> None:
 
 
 def test_without_the_fast_folder_gymnasium_serves(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(wmlib.vector_envs, "faster", lambda room: None)
+    monkeypatch.setenv("WMLIB_FAST", "0")
     assert choose_backend("CarRacing-v3") == "gymnasium"
     with pytest.raises(ValueError, match=r"cannot run CarRacing-v3 : wmlib\.fast is not there"):
         choose_backend("CarRacing-v3", "envpool")

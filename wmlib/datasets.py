@@ -314,14 +314,15 @@ class Batches:
 
     def __call__(self, epoch: int) -> Iterator[Any]:
         """The batches of one epoch; the same ones for the same number."""
-        if not self.size or self.dataset is None:
+        data = self.dataset
+        if not self.size or data is None:
             return
         seed = epoch_seed(self.seed, epoch if self.shuffle else 0)
         generator = torch.Generator().manual_seed(seed)
-        batches = (self.dataset.batch(i, generator) for i in self._order(seed, generator))
+        batches = (data.batch(i, generator) for i in self._order(seed, generator))
         # A transform may draw at random, as the model does: from one generator, so in turn.
-        on_disk = not isinstance(self.dataset, LatentSequenceDataset)
-        yield from _read_ahead(batches) if on_disk and not self.dataset.transform else batches
+        in_turn = isinstance(data, LatentSequenceDataset) or data.transform is not None
+        yield from batches if in_turn else _read_ahead(batches)
 
     def _order(self, seed: int, generator: torch.Generator) -> tuple[Tensor, ...]:
         """The numbers (B,) of each batch's examples."""
