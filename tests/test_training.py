@@ -26,6 +26,7 @@ from wmlib import (
     train_mdn_rnn,
 )
 from wmlib.checkpoints import load_checkpoint, save_checkpoint, versions
+from wmlib.fast.convolution import UpConv2d
 from wmlib.mdrnn import mdrnn_from_state
 from wmlib.training import History, _Fit
 from wmlib.vae import vae_from_state
@@ -234,6 +235,29 @@ def test_compiled_models_are_saved_under_plain_names(
         assert weights(config.logdir, "mdrnn").keys() == MDRNN(L, 2, H, 2).state_dict().keys()
 
 
+@pytest.mark.usefixtures("exact")
+def test_without_the_fast_folder_v_and_m_learn_the_same(
+    vae_config: WMVAEConfig,
+    config: WMMDNRNNConfig,
+    vae: ConvVAE,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    vae_config.noreload = config.noreload = True
+    rows: list[list[float]] = []
+    for fast in ("1", "0"):
+        monkeypatch.setenv("WMLIB_FAST", fast)
+        v, m = ConvVAE(3, L), MDRNN(L, 2, H, 2)
+        for model in (v, m):
+            torch.manual_seed(1)
+            for parameter in model.parameters():
+                nn.init.normal_(parameter, std=0.05)
+        history = train_convae(vae_config, v, display=False)
+        history += train_mdn_rnn(vae_config, config, vae, m, display=False)
+        rows.append([row[key] for row in history for key in ("loss", "test_loss")])
+        assert type(v.decoder.deconv2) is (nn.ConvTranspose2d if fast == "0" else UpConv2d)
+    assert rows[0] == pytest.approx(rows[1], rel=1e-3)
+
+
 def test_actions_of_another_size_are_refused(
     vae_config: WMVAEConfig, config: WMMDNRNNConfig, vae: ConvVAE
 ) -> None:
@@ -372,7 +396,7 @@ def test_a_picture_that_was_not_drawn_is_drawn_again(loop: WMVAEConfig) -> None:
 
 @pytest.mark.parametrize(
     ("setting", "value"),
-    [("learning_rate", 0.01), ("seed", 1), ("beta", 2.0), ("scheduler_patience", 1)],
+    [("learning_rate", 0.2), ("seed", 1), ("beta", 2.0), ("scheduler_patience", 1)],
 )
 def test_a_training_resumed_with_another_setting_names_it(
     loop: WMVAEConfig, setting: str, value: float
@@ -385,6 +409,17 @@ def test_a_training_resumed_with_another_setting_names_it(
         ValueError, match=rf"checkpoint\.tar was recorded with {setting} = {before}, now {value}; "
     ):
         run(loop, [1.0] * 9)
+
+
+def test_the_rate_asked_for_holds_when_it_is_lower(loop: WMVAEConfig) -> None:
+    """What the message about a loss that is no number asks for. The cosine goes on beneath it."""
+    with pytest.raises(KeyboardInterrupt):
+        run(loop, [3.0] * 4, on_sample=stop_after(3))
+    loop.learning_rate = 0.01
+    with pytest.raises(KeyboardInterrupt):
+        run(loop, [3.0] * 4, on_sample=stop_after(4))
+    rates = [row["lr"] for row in run(loop, [3.0] * 4)]
+    assert rates == pytest.approx([0.1, 0.0853553, 0.005, 0.00146447], rel=1e-5)
 
 
 def test_a_training_may_move_and_go_on_for_longer(loop: WMVAEConfig, tmp_path: Path) -> None:
