@@ -40,12 +40,6 @@ def coarse_rollout() -> Callable[..., Rollout]:
     return make
 
 
-@pytest.fixture
-def exact(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every product in float32, also where the hardware has units for bfloat16."""
-    monkeypatch.setenv("WMLIB_BF16", "0")
-
-
 @pytest.fixture(scope="session")
 def site() -> Path:
     """The built book."""
@@ -53,3 +47,9 @@ def site() -> Path:
     if not (built / "index.html").is_file():
         pytest.fail("The book is not built: run `make book` first, or `make test` for everything.")
     return built
+
+
+@pytest.fixture
+def float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No product in bfloat16, for comparisons closer than its rounding."""
+    monkeypatch.setenv("WMLIB_BF16", "0")

@@ -58,7 +58,7 @@ def test_an_unknown_device_is_named(name: str) -> None:
         choose_device(name)
 
 
-@pytest.mark.usefixtures("exact", "with_units")
+@pytest.mark.usefixtures("float32", "with_units")
 def test_bf16_switched_off_computes_in_float32() -> None:
     a = torch.randn(8, 8)
     assert not has_bf16(CPU)

@@ -40,7 +40,7 @@ class Grey(nn.Module):
         return z[:, :1, None, None].expand(-1, 3, 64, 64) * 0 + 0.5
 
 
-@pytest.mark.usefixtures("exact")
+@pytest.mark.usefixtures("float32")
 def test_vs_error_is_the_losss_and_its_latents_are_counted() -> None:
     levels = np.array([51, 102, 255], dtype=np.uint8)  # 0.2, 0.4 and 1
     frames = np.broadcast_to(levels[:, None, None, None], (3, 64, 64, 3)).copy()
@@ -54,7 +54,7 @@ def test_vs_error_is_the_losss_and_its_latents_are_counted() -> None:
     assert found["active"] == 1
 
 
-@pytest.mark.usefixtures("exact")
+@pytest.mark.usefixtures("float32")
 def test_many_frames_are_judged_as_few_are() -> None:
     """In pieces of 200, with the models' own code."""
     torch.manual_seed(0)

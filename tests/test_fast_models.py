@@ -111,7 +111,7 @@ def told(cell: MDRNNCell, steps: int = 30, rows: int = 6) -> list[Tensor]:
     return [*said, *hidden]
 
 
-@pytest.mark.usefixtures("exact")
+@pytest.mark.usefixtures("float32")
 def test_a_cell_says_the_same_in_float32(cell: MDRNNCell) -> None:
     for found, wanted in zip(told(quicken(cell)), told(cell), strict=True):
         torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-5)

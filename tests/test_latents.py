@@ -67,7 +67,7 @@ def encodings(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 # ------------------------------------------------------------------------------------- encoding
 
 
-@pytest.mark.usefixtures("exact")
+@pytest.mark.usefixtures("float32")
 def test_encoding_in_chunks_is_encoding(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wmlib.latents, "CHUNK", 2)
     torch.manual_seed(0)
@@ -215,7 +215,7 @@ def test_a_v_of_another_size_is_named_with_both(folder: Path) -> None:
 # ---------------------------------------------------------------------------------- V from disk
 
 
-@pytest.mark.usefixtures("exact")
+@pytest.mark.usefixtures("float32")
 def test_v_is_the_best_of_its_folder(folder: Path, tmp_path: Path) -> None:
     torch.manual_seed(0)
     vae = ConvVAE(latent_size=4)

@@ -235,7 +235,7 @@ def test_compiled_models_are_saved_under_plain_names(
         assert weights(config.logdir, "mdrnn").keys() == MDRNN(L, 2, H, 2).state_dict().keys()
 
 
-@pytest.mark.usefixtures("exact")
+@pytest.mark.usefixtures("float32")
 def test_without_the_fast_folder_v_and_m_learn_the_same(
     vae_config: WMVAEConfig,
     config: WMMDNRNNConfig,
