@@ -83,11 +83,11 @@ def test_encoding_in_half_precision_is_near(monkeypatch: pytest.MonkeyPatch) -> 
     torch.manual_seed(0)
     vae = ConvVAE(latent_size=4).eval()
     frames = np.random.default_rng(0).integers(0, 256, (5, 64, 64, 3), dtype=np.uint8)
-    near, exact = (
+    found = []
+    for units in (True, False):
         monkeypatch.setattr("wmlib.devices.has_bf16", lambda device, units=units: units)
-        or encode(vae, frames, CPU)[0]
-        for units in (True, False)
-    )
+        found.append(encode(vae, frames, CPU)[0])
+    near, exact = found
     assert not torch.equal(near, exact)
     assert near.dtype == torch.float32
     torch.testing.assert_close(near, exact, rtol=0, atol=0.05 * exact.abs().max().item())
