@@ -47,3 +47,9 @@ def site() -> Path:
     if not (built / "index.html").is_file():
         pytest.fail("The book is not built: run `make book` first, or `make test` for everything.")
     return built
+
+
+@pytest.fixture
+def float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No product in bfloat16, for comparisons closer than its rounding."""
+    monkeypatch.setenv("WMLIB_BF16", "0")

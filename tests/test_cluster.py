@@ -58,7 +58,7 @@ def machines() -> Iterator[Machines]:
 def agent() -> Agent:
     torch.manual_seed(0)
     space = make_env("counting_env:Counting-v0").action_space
-    return Agent(ConvVAE(3, L), MDRNNCell(L, 2, H, 2), Controller(L, H, 2), space, amp=False)
+    return Agent(ConvVAE(3, L), MDRNNCell(L, 2, H, 2), Controller(L, H, 2), space)
 
 
 @pytest.fixture(scope="module")
