@@ -126,7 +126,7 @@ def test_tracks_that_come_back_are_played_beside_the_fresh_ones(
     # What is written into a row is of fresh tracks alone, and so can be compared between searches.
     for row, seeds in zip(rows, fresh, strict=True):
         assert row["best"] == pytest.approx(5 * np.mean([*map(weight, seeds)]))
-    with pytest.raises(ValueError, match="more_tracks = most_telling, now no_more"):
+    with pytest.raises(ValueError, match="more_tracks = most_telling, now None"):
         train_controller(config, agent, world)
 
 
