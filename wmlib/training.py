@@ -33,7 +33,8 @@ OnSample = Callable[[nn.Module, int], None]
 Losses = dict[str, Tensor]
 IN_MEMORY = 128  # rollouts; of more, V sees so many at a time
 CLIP = 1.0  # largest norm of M's gradient
-# What may differ between two starts of one training: where it is, and how long it goes on.
+# What may differ between two starts of one training: where it is, and how long it goes on. The
+# learning rate may be lower than it was.
 FREE = {"extra", "device", "data_dir", "logdir", "noreload", "nosamples", "sample_interval"}
 FREE |= {"num_epochs", "early_stopping_patience"}
 
@@ -307,7 +308,11 @@ class _Fit:
                 "it away, or begin anew with noreload"
             )
         now = {key: value for key, value in self.config.to_dict().items() if key not in FREE}
-        check_settings(path, state.get("config", {}), now)
+        before = state.get("config", {})
+        lower = now["learning_rate"] / before.get("learning_rate", now["learning_rate"])
+        if lower < 1:  # what helps where the loss was no longer a number
+            now.pop("learning_rate")
+        check_settings(path, before, now)
         load_weights(self.model, state["state_dict"], str(path))
         # Other optimisers have other options; torch would load them and fail at the first step.
         if self.optimizer.param_groups[0].keys() - state["optimizer"]["param_groups"][0].keys():
@@ -316,6 +321,8 @@ class _Fit:
                 "begin anew with noreload, or with another logdir"
             )
         self.optimizer.load_state_dict(state["optimizer"])
+        for group in self.optimizer.param_groups:
+            group["lr"] *= lower
         self.plateau.load_state_dict(state["scheduler"])
         self.early.load_state_dict(state["early_stopping"])
         self.history = state["history"]
