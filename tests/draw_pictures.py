@@ -1,6 +1,6 @@
 """Draw the pictures that stand in for the widgets where they cannot run.
 
-``python tests/draw_pictures.py``, after ``python -m wmlib.export``.
+``python tests/draw_pictures.py``, after ``python -m wmlib.show.export``.
 """
 
 import json
@@ -12,7 +12,7 @@ import numpy as np
 from playwright.sync_api import Frame, Page, sync_playwright
 from test_widgets_browser import BROWSERS, FLAGS, FRAME, LARGE, SMALL, ready
 
-from wmlib import pages, widgets
+from wmlib.show import pages, widgets
 
 
 def stage(page: Page | Frame, name: str) -> None:

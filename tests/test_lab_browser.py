@@ -23,7 +23,7 @@ from test_widgets_browser import (
     world,
 )
 
-from wmlib.pretrained import WorldModel
+from wmlib.world import WorldModel
 
 __all__ = ["browser", "world"]  # fixtures
 

@@ -28,8 +28,8 @@ import yaml
 from playwright.sync_api import Browser, Frame, Locator, Page, Route, expect, sync_playwright
 from safetensors.torch import load
 
-from wmlib import pages, widgets
-from wmlib.pretrained import WorldModel, load_pretrained
+from wmlib.show import pages, widgets
+from wmlib.world import WorldModel, load_pretrained
 
 pytestmark = pytest.mark.slow
 
@@ -52,7 +52,7 @@ TOLERANCE = 2  # levels of 255
 
 
 def notebook() -> nbformat.NotebookNode:
-    cells = ["from wmlib.widgets import *", "w = LatentExplorer()\nw"]
+    cells = ["from wmlib.show.widgets import *", "w = LatentExplorer()\nw"]
     cells += [f"{name}()" for name in LARGE[1:] + SMALL]
     cells += ["print('python has', w.z[7])", "w.z = [0.25] * 32"]
     node = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
@@ -81,7 +81,7 @@ def book(tmp_path_factory: pytest.TempPathFactory, root: Path) -> Path:
         "title": "Widgets",
         "execute": {"execute_notebooks": "off"},
         "only_build_toc_files": True,
-        "sphinx": {"extra_extensions": ["wmlib.pages"], "config": settings},
+        "sphinx": {"extra_extensions": ["wmlib.show.pages"], "config": settings},
     }
     (folder / "_config.yml").write_text(yaml.safe_dump(config, sort_keys=False))  # scripts in order
     (folder / "_toc.yml").write_text("format: jb-book\nroot: widgets\n")

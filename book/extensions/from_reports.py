@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from wmlib.plots import read_search
+from wmlib.show.plots import read_search
 
 PRETRAINED = Path(__file__).parents[2] / "wmlib" / "pretrained"
 Row = dict[str, Any]

@@ -5,7 +5,7 @@ from typing import Any
 
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from wmlib.plots import Plot, canvas
+from wmlib.show.plots import Plot, canvas
 
 PRODUCT = "the machine's own product of two fp32 2048³ matrices, in the same operations"
 ABOUT = {
@@ -50,8 +50,8 @@ CURVES = {
         "rollouts on disk",
         "gigabytes of memory",
         "frames per second",
-        "The memory is that of a buffer of 64 rollouts in the process that reads ahead, and of the "
-        "process that it reads for. The rollouts are a few sample episodes under many names.",
+        "The memory is that of a buffer of 64 rollouts and of the process that reads them. The "
+        "rollouts are a few sample episodes under many names.",
     ),
     "ray_workers": (
         "A generation on a Ray cluster",
