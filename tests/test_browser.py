@@ -1,6 +1,5 @@
 """The built book in a real browser, with the network cut off: over http, and straight from disk."""
 
-import shutil
 import threading
 from collections.abc import Iterator
 from functools import partial
@@ -8,21 +7,11 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, Route, sync_playwright
+from playwright.sync_api import Browser, Page, Route
 from test_widgets_browser import patience
 
 pytestmark = pytest.mark.slow
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 # Formulas are set and their fonts are here.
 SETTLED = """Promise.resolve(window.MathJax?.startup?.promise)
     .then(() => document.fonts.ready).then(() => true)"""
@@ -53,17 +42,6 @@ ALIVE = """() => {
 WIDGETS = {"LatentExplorer", "DreamPlayer", "RealVsDream", "MixturePlayground", "CMAExplorer"}
 PHONE = {"width": 390, "height": 844}
 DESKTOP = {"width": 1280, "height": 900}
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    executable = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if executable is None:
-        pytest.fail("No Chromium on the PATH: install it (Debian: apt-get install chromium).")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=executable, args=FLAGS)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")

@@ -25,7 +25,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from playwright.sync_api import Browser, Frame, Locator, Page, Route, expect, sync_playwright
+from playwright.sync_api import Browser, Frame, Locator, Page, Route, expect
 from safetensors.torch import load
 
 from wmlib import pages, widgets
@@ -33,22 +33,17 @@ from wmlib.pretrained import WorldModel, load_pretrained
 
 pytestmark = pytest.mark.slow
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 LARGE = ["LatentExplorer", "DreamPlayer", "RealVsDream"]
 SMALL = ["MixturePlayground", "CMAExplorer"]
 TALL = {"width": 1280, "height": 6000}  # JupyterLab renders only what is in view
 TOLERANCE = 2  # levels of 255
 
 # ------------------------------------------------------------------------------- the places
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _patient() -> None:
+    expect.set_options(timeout=5_000 * patience())
 
 
 def notebook() -> nbformat.NotebookNode:
@@ -99,18 +94,6 @@ def server(book: Path) -> Iterator[str]:
     threading.Thread(target=httpd.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{httpd.server_port}"
     httpd.shutdown()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    executable = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if executable is None:
-        pytest.fail("No Chromium on the PATH: install it (Debian: apt-get install chromium).")
-    expect.set_options(timeout=5_000 * patience())
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=executable, args=FLAGS)
-        yield browser
-        browser.close()
 
 
 class Visit:
@@ -209,6 +192,14 @@ def _wait_for(url: str, seconds: float) -> None:
 
 
 FRAME = """<script type="module">
+// The kernel is asked by message. A function that Playwright lets in would not do: it reaches a
+// frame some time after the frame's own script has begun to run.
+const waiting = [];
+addEventListener("message", ({ data: [i, reply] }) => waiting[i](reply));
+const ask = (question) => new Promise((answered) => {
+  const i = waiting.push(answered) - 1;
+  parent.postMessage([i, question], "*");
+});
 for (const state of %s) {
   const style = document.createElement("style");
   style.textContent = state._css;
@@ -223,7 +214,7 @@ for (const state of %s) {
   const url = URL.createObjectURL(new Blob([state._esm], { type: "text/javascript" }));
   const { default: widget } = await import(url);
   const el = document.body.appendChild(document.createElement("div"));
-  const invoke = async (command, name) => JSON.parse(await globalThis.kernel(command, name));
+  const invoke = async (command, name) => JSON.parse(await ask([command, name]));
   await widget.render({ model, el, experimental: { invoke } });
 }
 </script>"""
@@ -233,36 +224,44 @@ for (const state of %s) {
 def colab(browser: Browser, server: str) -> Iterator[Frame]:
     """A frame without an origin, as Colab's outputs live in: no storage, no cookies, only messages.
 
-    The module is loaded from a blob, and the kernel is this process, asked through the one
-    function that is let in.
+    The module is loaded from a blob, and the kernel is this process, asked by message through the
+    page around the frame.
     """
     shown = [getattr(widgets, name)() for name in LARGE]
     states = [{k: v for k, v in w.get_state().items() if k != "layout"} for w in shown]
-    source = FRAME % json.dumps(states).replace("</", "<\\/")
     visit = Visit(browser, server)
 
     def kernel(command: str, name: str) -> str:
         return json.dumps(getattr(shown[0], command)(name, []))
 
-    visit.context.expose_function("kernel", kernel)
     visit.page.goto(f"{server}/genindex.html")
-    visit.page.evaluate(
+    frame = embed(visit.page, kernel, FRAME % json.dumps(states).replace("</", "<\\/"))
+    for name in LARGE:
+        ready(frame, name, timeout=30_000 * patience())
+    assert frame.evaluate("origin") == "null"
+    yield frame
+    visit.context.close()
+
+
+def embed(page: Page, kernel: Callable[[str, str], str], source: str) -> Frame:
+    """A sandboxed frame in an empty page, which passes its questions on to the kernel."""
+    page.expose_function("kernel", kernel)
+    page.evaluate(
         """source => {
+            addEventListener("message", async ({ source: frame, data: [i, question] }) => {
+                frame.postMessage([i, await kernel(...question)], "*");
+            });
             const frame = document.createElement("iframe");
             frame.setAttribute("sandbox", "allow-scripts");
-            frame.style = "width: 900px; height: 5000px";
+            frame.style = "width: 100%; height: 5000px; border: 0";
             frame.srcdoc = source;
             document.body.replaceChildren(frame);
         }""",
         source,
     )
-    visit.page.wait_for_timeout(200)
-    frame = visit.page.frames[-1]
-    assert frame.evaluate("origin") == "null"
-    for name in LARGE:
-        ready(frame, name)
-    yield frame
-    visit.context.close()
+    frame = page.locator("iframe").element_handle().content_frame()
+    assert frame is not None
+    return frame
 
 
 @pytest.fixture(scope="module")
