@@ -14,6 +14,7 @@ from from_reports import results
 from sphinx.application import Sphinx
 from sphinx.config import Config
 from sphinx.environment import BuildEnvironment
+from welcome import numbers
 
 import wmlib
 from wmlib import config, films, plots, widgets
@@ -103,6 +104,7 @@ PAGES: dict[str, Callable[[], Iterator[str]]] = {
     "book/configuration": configuration,
     "book/results": results,
     "book/status": status,
+    "book/welcome": numbers,
 }
 
 
