@@ -367,10 +367,13 @@ def test_starts_samples_and_the_strip(site_page: Page, world: WorldModel, real) 
     settled(root, root.get_by_label("real frame 3", exact=True).click)
     start = real["start_z"][2].tolist()
     assert dataset(root, "z") == start
+    marked = root.get_by_role("group", name="real frames").locator("[aria-pressed=true]")
+    expect(marked).to_have_attribute("aria-label", "real frame 3")
     assert_shows(pixels(root), world, start, wrong=real["start_z"][1].tolist())
     settled(root, root.get_by_role("button", name="Sample z").click)
     sampled = dataset(root, "z")
     assert 0.3 < np.std(sampled) < 2
+    expect(marked).to_have_count(0)  # what is drawn now is none of the real frames
     assert_shows(pixels(root), world, sampled, wrong=start)
     settled(root, root.get_by_role("button", name="Reset").click)
     assert dataset(root, "z") == start
@@ -483,6 +486,26 @@ def test_m_agrees_with_the_cell_over_fifty_steps(anywhere, world: WorldModel, re
     print(f"\nM in the page, 50 steps: {error:.1e} off")
     assert error < 1e-3
     assert np.abs(np.array(found) - outputs(other)).max() > 1e-3
+
+
+def test_the_score_adds_up_and_grass_is_no_road(http: Page, real) -> None:
+    root = ready(http, "DreamPlayer")
+    root.get_by_role("button", name="Restart").click()
+    rewards = []
+    for _ in range(3):
+        settled(root, root.get_by_role("button", name="Step").click)
+        rewards.append(root.evaluate("root => root.wm.dream.rewards.at(-1)"))
+    assert dataset(root, "score") == pytest.approx(sum(rewards), abs=1e-5)
+    film = _film(real)
+    meadow = np.full((64, 64, 3), (102, 204, 102))
+    meadow[44:52, 30:34] = (160, 30, 30)  # the car
+
+    def on_grass(frame: np.ndarray) -> bool:
+        rgba = np.concatenate([frame, np.full((64, 64, 1), 255)], -1)
+        return root.evaluate("(root, x) => root.wm.onGrass(x)", rgba.flatten().tolist())
+
+    assert on_grass(meadow)
+    assert not any(on_grass(frame) for frame in film[60::60])
 
 
 def test_c_drives_when_it_is_let(http: Page, world: WorldModel, real) -> None:
@@ -619,9 +642,12 @@ def test_a_gaussian_is_dragged_and_sampled(site_page: Page) -> None:
 def test_the_landscape_is_numpys(site_page: Page) -> None:
     root = ready(site_page, "CMAExplorer")
     shown = {}
-    for name in ("banana", "bowl"):
+    for name, (x, y) in {"banana": (1, 1), "bowl": (1, -1)}.items():
         root.get_by_label("landscape", exact=True).select_option(name)
         shown[name] = pixels(root)
+        best = [50 + 50 * x / 4 - 2, 50 - 50 * y / 4 - 2]  # where the mark's first stroke begins
+        d = root.locator(".wm-best").get_attribute("d")
+        assert [float(n) for n in d[1:].split("l")[0].split()] == pytest.approx(best)
     grid = (np.arange(256) + 0.5) / 256 * 8 - 4
     x, y = np.meshgrid(grid, -grid)
     heights = {

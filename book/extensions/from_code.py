@@ -80,7 +80,7 @@ def _allowed(field: dataclasses.Field[Any]) -> str:
 
 def status() -> Iterator[str]:
     """One row per chapter, and the machines and versions behind the rows."""
-    times = json.loads((ROOT / "book" / "run_times.json").read_text())
+    times = json.loads((ROOT / "book" / "run_times.json").read_text(encoding="utf-8"))
     places: list[dict[str, Any]] = []
     yield "| chapter | seconds that passed | seconds computed | it says | measured on |"
     yield "|---|--:|--:|--:|---|"

@@ -12,6 +12,8 @@ from wmlib import load_pretrained, pages, widgets
 from wmlib.checkpoints import atomic_path
 from wmlib.plots import read_search
 
+BEND = 7  # of the recorded frames, one in the middle of a bend
+
 
 def numbers() -> Iterator[str]:
     """Score, parameters and hours, each with the words that keep it honest."""
@@ -63,7 +65,7 @@ def write_dream(app: Sphinx, error: Exception | None) -> None:
     """The player as a classic script, with C at the wheel."""
     if error is not None or app.builder.format != "html":
         return
-    player = widgets.DreamPlayer(compact=True, controller_drives=True, tau=0.5)
+    player = widgets.DreamPlayer(compact=True, controller_drives=True, start=BEND, tau=0.5)
     state = {k: v for k, v in player.get_state().items() if k not in ("_css", "_esm", "layout")}
     script = pages.standalone("nets", "dream_player", state=state)
     with atomic_path(Path(app.outdir) / "_static" / "wmlib" / "dream.js") as temporary:

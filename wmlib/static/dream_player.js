@@ -62,7 +62,7 @@ async function mount({ model, root, asset }) {
 
   root.classList.toggle("wm-compact", compact);
   root.replaceChildren(...(compact ? [small()] : whole()));
-  root.wm = { decode, dynamics, control, step, get dream() { return dream; } };
+  root.wm = { decode, dynamics, control, step, onGrass, get dream() { return dream; } };
   root.addEventListener("wm-theme", show);
   restart();
   const unwatch = compact ? playInSight() : () => {};
