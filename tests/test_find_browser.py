@@ -56,7 +56,8 @@ def test_it_is_fetched_one_way_or_the_other(bare: Path, monkeypatch: pytest.Monk
     fails = put(bare / "fails", "#!/bin/sh\nexit 1\n")
     install = put(
         bare / "install",
-        f"#!/bin/sh\n[ $DEBIAN_FRONTEND = noninteractive ] && /bin/mv {bare}/kept {bare}/chromium\n",
+        "#!/bin/sh\n"
+        f"[ $DEBIAN_FRONTEND = noninteractive ] && /bin/mv {bare}/kept {bare}/chromium\n",
     )
     put(bare / "kept", RUNS)
     monkeypatch.setattr(

@@ -115,10 +115,10 @@ def beside_the_paper(rows: list[Row]) -> Iterator[str]:
         scores = [_score(row, name) for row in kinds[name]]
         yield f"| {name} | {theirs} | {'; '.join(scores) or 'not measured yet'} |"
     yield (
-        "\nHere, and only here, ± is the standard deviation over tracks, as in the paper. The paper's "
-        "agents act on samples of z; so does the row *z sampled* here, and only that one: all others "
-        "act on the mean. The means of the shipped agent and of the paper's differ by less than "
-        "their errors: it reaches the paper's score, and does not beat it. The rows "
+        "\nHere, and only here, ± is the standard deviation over tracks, as in the paper. The "
+        "paper's agents act on samples of z; so does the row *z sampled* here, and only that one: "
+        "all others act on the mean. The means of the shipped agent and of the paper's differ "
+        "by less than their errors: it reaches the paper's score, and does not beat it. The rows "
         "between the first and the last share one budget of search, smaller than the last one's. "
         "Three seeds of one of them lie further apart than the rows do, so this budget does not "
         "say what each part is worth (chapter 08). A second and a third seed are C evolved again.\n"

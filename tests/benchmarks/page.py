@@ -31,7 +31,10 @@ ABOUT = {
     "vae_encoding": ("frames encoded, batch 100, 29.6 MFLOP a frame", PRODUCT),
     "mdrnn_training": ("M trained, batch 100 × 64 steps, 2.3 MFLOP a step", PRODUCT),
     "dream": ("1,024 dreams side by side: M, sampling and C, 0.76 MFLOP a step", PRODUCT),
-    "reading": ("shuffled frames from files that the system holds in memory", "the rate at which V trains"),
+    "reading": (
+        "shuffled frames from files that the system holds in memory",
+        "the rate at which V trains",
+    ),
     "first_action": ("import, load the shipped agent, act once, in a new process", "–"),
     "vae_training_gpu": ("V trained on a GPU", GPU_PRODUCT),
     "vae_encoding_gpu": ("frames encoded on a GPU", GPU_PRODUCT),
@@ -75,24 +78,24 @@ CURVES = {
 
 HEAD = """# How fast it is
 
-Every figure here was measured by `make bench`. *Ratio* is what was measured, divided by a yardstick
-of the same run; it says more than the rates themselves, which differ from machine to machine. Ratios
-do so, too: on processors with wider bf16 units the fp32 product is a smaller part of what they can
-do. *Goal* is what we set ourselves, and not all of them are reached.
+Every figure here was measured by `make bench`. *Ratio* is what was measured, divided by a
+yardstick of the same run; it says more than the rates themselves, which differ from machine to
+machine. Ratios do so, too: on processors with wider bf16 units the fp32 product is a smaller part
+of what they can do. *Goal* is what we set ourselves, and not all of them are reached.
 
-Two kinds of yardstick must be told apart. For V, M and the dream it is the machine's own product of
-fp32 matrices; the library multiplies in bf16 where the processor can, so it may be faster than that,
-and the bf16 product is its limit. For driving and collecting it is a loop in Gymnasium's CarRacing,
-while the library drives in EnvPool's copy, which is itself several times faster: **most of these two
-ratios is EnvPool's.** What the library alone gains is the ratio of Gymnasium to Gymnasium.
+There are two kinds of yardstick. For V, M and the dream it is the machine's own product of fp32
+matrices; the library multiplies in bf16 where the processor can, so it may be faster than that, and
+the bf16 product is its limit. For driving and collecting it is a loop in Gymnasium's CarRacing,
+while the library drives in EnvPool's copy, which is itself several times faster: **most of these
+two ratios is EnvPool's.** What the library alone gains is the ratio of Gymnasium to Gymnasium.
 
 """
 
 NOT_YET = """
 This report was measured before the yardstick became one for the whole run, and before there were
 rows from Gymnasium to Gymnasium and a bf16 limit. Each of its rows has a yardstick of its own,
-measured in turns with it, and these wander: the same fp32 product reads from {low:.0f} to {high:.0f}
-GFLOP/s between the rows. A difference between two ratios of less than a third means nothing.
+measured in turns with it, and these wander: the same fp32 product reads from {low:.0f} to
+{high:.0f} GFLOP/s between the rows. Differences of a third between two ratios mean nothing.
 """
 # Floating-point operations of a frame or a step: what turns an old row's yardstick into FLOP/s.
 FLOP = {"vae_training": 233e6, "vae_encoding": 29.6e6, "mdrnn_training": 2.3e6, "dream": 0.76e6}
@@ -178,7 +181,7 @@ def elsewhere(rows: list[dict[str, Any]], others: list[list[dict[str, Any]]]) ->
     """The ratios of other machines beside those of the first."""
     if not others:
         return ""
-    machines = [[row["hardware"] for row in report][0] for report in (rows, *others)]
+    machines = [report[0]["hardware"] for report in (rows, *others)]
     lines = ["\n## Ratios on other machines\n\n", f"| what | {' | '.join(machines)} |\n"]
     lines.append(f"|---|{'---|' * len(machines)}\n")
     ratios = [{row["name"]: row["ratio"] for row in report} for report in (rows, *others)]

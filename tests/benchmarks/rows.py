@@ -174,9 +174,7 @@ class Bench:
     def agent_evaluation(self, yardsticks: OnePerCore, backend: str) -> Row:
         """A generation in the world, by the whole batched agent."""
         sizes, agent = self.sizes, self.world.agent(device="cpu")
-        evaluator = LocalEvaluator(
-            agent, ENV, backend=backend, time_limit=sizes.steps, patience=60
-        )
+        evaluator = LocalEvaluator(agent, ENV, backend=backend, time_limit=sizes.steps, patience=60)
         less = 1 if backend == "auto" else 2  # Gymnasium takes several times as long for a step
         value, yardstick = in_turns(
             max(1, sizes.rounds // 2),

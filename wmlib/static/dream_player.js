@@ -54,7 +54,9 @@ async function mount({ model, root, asset }) {
     panel("π", "which future M draws from", weightBars(() => dream.logpi)),
     panel("r", "the reward M expects", rewardLine(() => dream.rewards)),
   ];
-  const score = make("p", { class: "wm-score" });
+  const points = make("b", {});
+  const off = make("span", { class: "wm-off", "aria-live": "polite" });
+  const score = make("p", { class: "wm-score" }, "score in the dream: ", points, off);
   const clockFace = make("p", { class: "wm-note" });
   const hint = make("p", { class: "wm-note" }, HINTS[matchMedia("(hover: none)").matches ? "touch" : "keys"]);
   const pads = make("div", { class: "wm-pad", role: "group", "aria-label": "steering" }, ...Object.keys(PADS).map(pad));
@@ -147,8 +149,9 @@ async function mount({ model, root, asset }) {
     paint(frame);
     if (!compact) for (const { refresh } of panels) refresh();
     if (!onGrass(frame)) dream.lost = 0;
-    score.replaceChildren("score in the dream: ", make("b", {}, dream.score.toFixed(0).replace("-", "−")),
-      make("span", { class: "wm-off", role: "status" }, dream.lost ? "off the road" : ""));
+    points.textContent = dream.score.toFixed(0).replace("-", "−");
+    const place = dream.lost ? "off the road" : "";
+    if (off.textContent !== place) off.textContent = place;
     const seconds = (dream.t / 50).toFixed(1);
     clockFace.textContent = `step ${dream.t}: ${seconds} s of driving, none of it real`;
     root.dataset.t = dream.t;
