@@ -32,7 +32,7 @@ check: lint
 test: lint
 	$(MAKE) clean
 	$(MAKE) book
-	$(PYTEST) --nbval --nbval-current-env notebooks
+	$(PYTEST) --nbval --nbval-current-env --nbval-sanitize-with tests/nbval_sanitize.cfg notebooks
 	$(PYTEST)
 
 lint: $(VENV)/.dev
