@@ -30,3 +30,5 @@ def test_chapter_09_shows_the_table_of_dream_py() -> None:
     laps = {row["seed"]: int(row["lap"]) for row in rows if not row["tau"]}
     assert shown["beginner_lap"] == laps["zero"]
     assert shown["shipped_lap"] == laps["shipped"]
+    (shipped,) = [row for row in rows if row["seed"] == "shipped"]
+    assert shown["shipped_first"] == int(shipped["first"])
