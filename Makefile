@@ -35,7 +35,7 @@ test: $(VENV)/.dev
 	$(MAKE) lint
 	$(MAKE) clean
 	$(MAKE) book
-	$(PYTEST) --nbval --nbval-current-env notebooks
+	$(PYTEST) --nbval --nbval-current-env --nbval-sanitize-with tests/nbval_sanitize.cfg notebooks
 	$(PYTEST)
 
 lint: $(VENV)/.dev
