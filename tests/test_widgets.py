@@ -243,3 +243,10 @@ def test_latent_sliders_redraw_with_the_kernels_decoder() -> None:
         wanted = (255 * vae.decoder(z))[0].permute(1, 2, 0).round().numpy()
     assert np.abs(shown - wanted).max() <= 1
     assert picture.value != before
+
+
+def test_a_widget_can_stand_alone() -> None:
+    """As a classic script: no import, no export, and its traits' values within."""
+    script = pages.standalone("nets", "dream_player", state={"tau": 0.5})
+    assert not re.search(r"^(import|export) ", script, re.MULTILINE)
+    assert '"tau": 0.5' in script

@@ -108,7 +108,7 @@ def train_mdn_rnn(
         vae: V, if it is not the ``best.tar`` of ``vae_config.logdir``.
         mdrnn: A model of the reader's own, or one to start from; see ``MDRNN`` for its contract.
         precompute: Encode all frames once, rather than each batch again.
-        on_sample: Called with the model and the epoch, four times in all.
+        on_sample: Called with the model and the epoch, at most four times in all.
         display: Show progress.
 
     Returns:
@@ -152,7 +152,7 @@ def train_mdn_rnn(
             )  # fmt: skip
 
     fit = _Fit("mdrnn", mdrnn, config, loss, display, CLIP)
-    return fit.run(train, test, on_sample, max(1, config.num_epochs // 4))
+    return fit.run(train, test, on_sample, -(-config.num_epochs // 4))
 
 
 @torch.no_grad()

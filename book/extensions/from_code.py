@@ -15,6 +15,7 @@ from from_reports import results
 from sphinx.application import Sphinx
 from sphinx.config import Config
 from sphinx.environment import BuildEnvironment
+from welcome import numbers
 
 import wmlib
 from wmlib import config
@@ -93,7 +94,7 @@ def _allowed(field: dataclasses.Field[Any]) -> str:
 
 def status() -> Iterator[str]:
     """One row per chapter, and the machines and versions behind the rows."""
-    times = json.loads((ROOT / "book" / "run_times.json").read_text())
+    times = json.loads((ROOT / "book" / "run_times.json").read_text(encoding="utf-8"))
     places: list[dict[str, Any]] = []
     yield "| chapter | seconds that passed | seconds computed | it says | measured on |"
     yield "|---|--:|--:|--:|---|"
@@ -117,6 +118,7 @@ PAGES: dict[str, Callable[[], Iterator[str]]] = {
     "book/configuration": configuration,
     "book/results": results,
     "book/status": status,
+    "book/welcome": numbers,
 }
 
 
