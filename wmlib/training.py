@@ -212,13 +212,15 @@ class _Fit:
                 if self.early.stop:
                     break
                 row = self._epoch(epoch, train, test)
+                # Before the epoch is saved, not after: its queue may hang if Ctrl-C comes meanwhile,
+                # and whoever watches the files would press it then.
+                for key, value in row.items():
+                    board.add_scalar(f"{self.stage}/{key}", value, epoch + 1)
                 last = epoch + 1 == epochs or self.early.stop
                 # Drawn before the epoch counts as done: a run killed in between draws it again.
                 if on_sample and (last or (epoch + 1) % sample_interval == 0):
                     on_sample(self.model, epoch + 1)
                 self._save()
-                for key, value in row.items():
-                    board.add_scalar(f"{self.stage}/{key}", value, epoch + 1)
         write_json(self.folder / "history.json", {"finished": True, "epochs": self.history})
         return self.history
 
