@@ -6,13 +6,14 @@ INSTALL := $(BIN)/python -m pip install --constraint constraints.txt --editable
 # Tests run two at a time; one thread each keeps them from fighting over the cores.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadscope
 
-.PHONY: help book lab test check lint colab bench address clean
+.PHONY: help book lab test check plain lint colab bench address clean
 
 help:
 	@echo "make book    build the site and print where it is"
 	@echo "make lab     open JupyterLab on the first notebook"
 	@echo "make check   the fast checks, under three minutes"
 	@echo "make test    everything CI runs"
+	@echo "make plain   the chapters and the tests of the core without wmlib.fast"
 	@echo "make colab   run every chapter on a stand-in for Colab"
 	@echo "make bench   measure this machine"
 	@echo "make address URL=https://github.com/you/your-fork"
@@ -37,6 +38,12 @@ test: $(VENV)/.dev
 	$(MAKE) book
 	$(PYTEST) --nbval --nbval-current-env --nbval-sanitize-with tests/nbval_sanitize.cfg notebooks
 	$(PYTEST)
+
+# The core's tests and the chapters with the door to wmlib.fast shut: slower, and nothing else.
+plain: $(VENV)/.dev
+	WMLIB_FAST=0 $(PYTEST) --nbval --nbval-current-env \
+	    --nbval-sanitize-with tests/nbval_sanitize.cfg notebooks
+	WMLIB_FAST=0 $(PYTEST) -m "not fast and not slow"
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
