@@ -1,7 +1,5 @@
 """V, M and C acting together, a whole batch at once."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

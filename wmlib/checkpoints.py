@@ -1,7 +1,5 @@
 """Nothing half-written, nothing lost."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

@@ -1,7 +1,5 @@
 """Let a policy play, and write it down."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -101,15 +99,13 @@ def generate_rollouts(
 
     Args:
         data_dir: Folder for the files.
-        env_name: Gymnasium id, or ``module:Id``.
         num_rollouts: How many files there shall be.
         seq_len: Longest episode in steps.
         num_workers: Cap on environment processes.
         seed: Seed of the whole set.
         policy: A name (``"random"``, ``"brownian"``, ``"held"``), a function of one frame, or a
             batch policy.
-        backend: ``"auto"``, ``"gymnasium"`` or ``"envpool"``.
-        env_kwargs: Further arguments of the environment.
+        env_name, backend, env_kwargs: See ``make_vector_env``.
         display: Show progress.
         part: Numbers of the files to see to, where machines share the work; all by default.
 
@@ -154,21 +150,12 @@ def _record(steps: Iterator[Step]) -> Iterator[tuple[int, Rollout]]:
     """Turn steps into rollouts, each given out as its episode ends."""
     kept: dict[int, list[tuple[Any, ...]]] = {}
     for s in steps:
-        columns = (s.rows, s.frames, s.actions, s.rewards, s.terminated, s.truncated, s.next_frames)
-        for row, frame, action, reward, terminated, truncated, next_frame in zip(
-            *columns, strict=True
-        ):
-            kept.setdefault(row, []).append((frame, action, reward, terminated))
-            if terminated or truncated:
-                frames, actions, rewards, terminals = zip(*kept.pop(row), strict=True)
-                yield (
-                    int(row),
-                    Rollout(
-                        np.stack(frames),
-                        np.stack(actions).astype(np.float32),
-                        np.array(rewards, dtype=np.float32),
-                        np.array(terminals, dtype=np.float32),
-                        next_frame,
-                        bool(truncated),
-                    ),
-                )
+        ended = s.terminated | s.truncated
+        taken = zip(s.frames, s.actions, s.rewards, s.terminated, strict=True)
+        for i, (row, columns) in enumerate(zip(s.rows.tolist(), taken, strict=True)):
+            kept.setdefault(row, []).append(columns)
+            if ended[i]:
+                frames, *others = map(np.array, zip(*kept.pop(row), strict=True))
+                actions, rewards, terminals = (part.astype(np.float32) for part in others)
+                last, cut = s.next_frames[i], bool(s.truncated[i])
+                yield row, Rollout(frames, actions, rewards, terminals, last, cut)

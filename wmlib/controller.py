@@ -1,7 +1,5 @@
 """C: one linear map, small enough to evolve."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Episodes cut into examples, and examples gathered into batches."""
 
-from __future__ import annotations
-
 import os
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
@@ -12,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import Dataset, Sampler, default_collate
 
 from wmlib.pixels import frames_to_tensor
 from wmlib.rollouts import Rollout, read_rollout, rollout_files, rollout_length
@@ -22,9 +20,6 @@ Transform = Callable[[Tensor], Tensor]
 Windows = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
 LATENT_KEYS = {"latents", "logsigmas", "actions", "rewards", "terminals"}
 LATENT_KEYS |= {"episode_starts", "final_latents", "final_logsigmas"}
-
-
-FRAMES_IN_MEMORY = 2**30  # bytes; more are read again in every epoch
 
 
 def split_point(count: int, num_test_files: int | None = None) -> int:
@@ -65,7 +60,6 @@ class RolloutDataset(Dataset[Any]):
         train: The training files, or those held out.
         buffer_size: Rollouts kept in memory (12 MB for each 1,000 frames).
         num_test_files: How many files are held out, the last in sorted order; None: a tenth.
-        alignment: See ``read_rollout``.
     """
 
     stride = 1  # examples that do not overlap are as far apart
@@ -77,20 +71,19 @@ class RolloutDataset(Dataset[Any]):
         train: bool = True,
         buffer_size: int = 64,
         num_test_files: int | None = 600,
-        alignment: str = "before",
     ) -> None:
         if buffer_size < 1:
             raise ValueError(f"buffer_size must be at least 1, found {buffer_size}")
         files = rollout_files(root)
         cut = split_point(len(files), num_test_files)
         self.files = files[:cut] if train else files[cut:]  # never [:-n]: -0 would take none
-        self.transform, self.buffer_size, self.alignment = transform, buffer_size, alignment
+        self.transform, self.buffer_size = transform, buffer_size
         self.buffer: OrderedDict[int, Rollout] = OrderedDict()
         # ends[i] is where file i's examples end in the flat index.
         self.ends = np.cumsum([self._examples(path) for path in self.files], dtype=np.int64)
 
     def _examples(self, path: Path) -> int:
-        return rollout_length(path) - (self.alignment == "after")
+        return rollout_length(path)
 
     def __len__(self) -> int:
         return int(self.ends[-1]) if len(self.ends) else 0
@@ -106,7 +99,7 @@ class RolloutDataset(Dataset[Any]):
     def rollout(self, file: int) -> Rollout:
         """Rollout number ``file``, from the buffer if it is there."""
         if file not in self.buffer:
-            self.buffer[file] = read_rollout(self.files[file], self.alignment)
+            self.buffer[file] = read_rollout(self.files[file])
             if len(self.buffer) > self.buffer_size:
                 self.buffer.popitem(last=False)
         self.buffer.move_to_end(file)
@@ -128,37 +121,26 @@ class RolloutDataset(Dataset[Any]):
             "terminal": torch.tensor(rollout.terminals[t]),
         }
 
+    def batch(self, index: Tensor, generator: torch.Generator | None = None) -> Any:
+        """Examples number ``index`` (B,), each of their tensors stacked to (B, …)."""
+        return default_collate([self[i] for i in index.tolist()])
+
 
 class ObservationDataset(RolloutDataset):
     """Bare frames (3, 64, 64) in [0, 1]: what V trains on."""
 
-    frames: Tensor | None = None
-
     def __getitem__(self, index: int) -> Tensor:
-        return self._frames(self.raw(index))
+        return self._frames(self._raw(index))
 
-    def raw(self, index: int) -> np.ndarray:
-        """The frame as stored, (64, 64, 3) uint8."""
+    def _raw(self, index: int) -> np.ndarray:
         file, t = self.locate(index)
         return self.rollout(file).observations[t]  # type: ignore[no-any-return]
 
-    def keep_in_memory(self) -> None:
-        """Hold all frames as stored, if they fit and are not to be transformed."""
-        if self.transform is not None or not 0 < len(self) * 64 * 64 * 3 <= FRAMES_IN_MEMORY:
-            return
-        frames = np.empty((len(self), 64, 64, 3), dtype=np.uint8)  # never held twice
-        for file, end in zip(self.files, self.ends, strict=True):
-            part = read_rollout(file, self.alignment).observations
-            frames[end - len(part) : end] = part
-        self.frames = torch.from_numpy(frames)
-
     def batch(self, index: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Frames number ``index`` (B,): uint8 (B, 64, 64, 3), or, transformed, (B, 3, 64, 64)."""
-        if self.frames is not None:
-            return self.frames[index]
         if self.transform is not None:
             return torch.stack([self[i] for i in index.tolist()])
-        return torch.from_numpy(np.stack([self.raw(i) for i in index.tolist()]))
+        return torch.from_numpy(np.stack([self._raw(i) for i in index.tolist()]))
 
 
 class SequenceDataset(RolloutDataset):
@@ -168,7 +150,7 @@ class SequenceDataset(RolloutDataset):
     terminals (T,), next observations (T, 3, 64, 64). Windows start at every step.
 
     Args:
-        root, transform, train, buffer_size, num_test_files, alignment: See ``RolloutDataset``.
+        root, transform, train, buffer_size, num_test_files: See ``RolloutDataset``.
         seq_len: Transitions T in a window.
 
     Raises:
@@ -189,7 +171,7 @@ class SequenceDataset(RolloutDataset):
 
     def _has_final(self, path: Path) -> int:
         with np.load(path, allow_pickle=False) as archive:
-            return int(self.alignment == "before" and "final_observation" in archive.files)
+            return int("final_observation" in archive.files)
 
     def __getitem__(self, index: int) -> Windows:
         file, start = self.locate(index)
@@ -206,11 +188,6 @@ class SequenceDataset(RolloutDataset):
             x[1:],
         )
 
-    def batch(self, index: Tensor, generator: torch.Generator | None = None) -> Windows:
-        """Windows number ``index`` (B,), each tensor (B, T, …)."""
-        windows = zip(*(self[i] for i in index.tolist()), strict=True)
-        return tuple(torch.stack(part) for part in windows)  # type: ignore[return-value]
-
 
 class LatentSequenceDataset(Dataset[Windows]):
     """Windows of latents held in memory, z drawn afresh from q(z | x) at every reading.
@@ -218,9 +195,7 @@ class LatentSequenceDataset(Dataset[Windows]):
     Items are five tensors: z (T, L), actions (T, A), rewards (T,), terminals (T,), next z (T, L).
 
     Args:
-        latents: The arrays of one ``latents_<L>.npz``: ``latents`` (N, L), which are mu,
-            ``logsigmas`` (N, L), ``actions`` (N, A), ``rewards`` and ``terminals`` (N,),
-            ``episode_starts`` (E,), ``final_latents`` and ``final_logsigmas`` (E, L).
+        latents: The arrays of one ``latents_<L>.npz``; see ``precompute_latents``.
         seq_len: Transitions T in a window; windows start at every step of an episode.
         episodes: Which episodes; all by default.
 
@@ -229,10 +204,7 @@ class LatentSequenceDataset(Dataset[Windows]):
     """
 
     def __init__(
-        self,
-        latents: dict[str, np.ndarray],
-        seq_len: int = 32,
-        episodes: range | None = None,
+        self, latents: dict[str, np.ndarray], seq_len: int = 32, episodes: range | None = None
     ) -> None:
         missing = LATENT_KEYS - set(latents)
         if missing:
@@ -270,16 +242,13 @@ class LatentSequenceDataset(Dataset[Windows]):
         """Windows number ``index`` (B,), each tensor (B, T, ·)."""
         steps = self.starts[index, None] + torch.arange(self.seq_len + 1)  # (B, T + 1)
         mu, logsigma = self.mu[steps], self.logsigma[steps]
-        noise = torch.empty_like(mu).normal_(generator=generator)
-        z = sample_latent(mu, logsigma, noise)
+        z = sample_latent(mu, logsigma, torch.empty_like(mu).normal_(generator=generator))
         here = steps[:, :-1]
         return z[:, :-1], self.actions[here], self.rewards[here], self.terminals[here], z[:, 1:]
 
     def __getitem__(self, index: int) -> Windows:
-        if not -len(self) <= index < len(self):
-            raise IndexError(f"index {index} of {len(self)} windows")
-        z, action, reward, terminal, z_next = self.batch(torch.tensor([index]))
-        return z[0], action[0], reward[0], terminal[0], z_next[0]
+        window = self.batch(torch.tensor([range(len(self))[index]]))
+        return tuple(part[0] for part in window)  # type: ignore[return-value]
 
 
 def _tensor(array: np.ndarray) -> Tensor:

@@ -1,7 +1,5 @@
 """Which hardware, and which arithmetic on it."""
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import importlib
@@ -62,7 +60,12 @@ def compiled(model: nn.Module, device: torch.device) -> nn.Module:
 
 
 def faster(room: str) -> Any:
-    """A room of ``wmlib.fast``, or None where that folder is not there: the one way in."""
+    """A room of ``wmlib.fast``, or None where that folder is not there: the one way in.
+
+    ``WMLIB_FAST=0`` in the environment shuts it: everything is computed as it is written.
+    """
+    if os.environ.get("WMLIB_FAST") == "0":
+        return None
     try:
         return importlib.import_module(f"wmlib.fast.{room}")
     except ModuleNotFoundError as error:

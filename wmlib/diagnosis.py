@@ -1,7 +1,5 @@
 """Does V see, does M foresee?"""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

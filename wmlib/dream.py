@@ -1,7 +1,5 @@
 """M dressed as an environment."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

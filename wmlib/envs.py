@@ -1,7 +1,5 @@
 """The real world as 64×64 pictures."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from typing import Any
 

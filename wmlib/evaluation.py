@@ -1,7 +1,5 @@
 """Did it work, and would we know?"""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np
@@ -33,13 +31,11 @@ def evaluate(
 
     Args:
         agent: An ``Agent``, or any policy of ``make_policy``.
-        env_name: Gymnasium id or ``module:Id``.
         episodes: How many.
         seed: Which tracks.
         time_limit: Longest episode in steps.
         backend: Gymnasium's own environment by default: it is what a score is about.
-        max_workers: Cap on environment processes.
-        env_kwargs: Further arguments of the environment.
+        env_name, max_workers, env_kwargs: See ``make_vector_env``.
         name: What the row is called.
         display: Show progress.
 

@@ -1,7 +1,5 @@
 """What a population of controllers is worth, in the game and in the dream."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -81,12 +79,9 @@ class LocalEvaluator:
 
     Args:
         agent: Acts for every candidate in turn.
-        env_name: Gymnasium id or ``module:Id``.
         time_limit: Longest episode in steps.
         patience: See ``play``; not used when ``final``.
-        backend: See ``make_vector_env``.
-        max_workers: Cap on environment processes.
-        env_kwargs: Further arguments of the environment.
+        env_name, backend, max_workers, env_kwargs: See ``make_vector_env``.
     """
 
     def __init__(
@@ -140,9 +135,8 @@ class DreamEvaluator:
 
     Args:
         agent: V, M, and C's architecture.
-        rollouts: Real episodes to start from.
-        temperature: τ. Above 1, what only works by exploiting M's mistakes pays less.
-        burn_in: Real steps that M sees first.
+        rollouts, temperature, burn_in: See ``Dream``. With τ above 1, what only works by exploiting
+            M's mistakes pays less.
         time_limit: Longest episode in steps.
         end_probability: See above.
 

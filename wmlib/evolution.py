@@ -1,7 +1,5 @@
 """CMA-ES asks, the world tells."""
 
-from __future__ import annotations
-
 import csv
 import math
 import time
@@ -36,11 +34,6 @@ def mean_return(returns: np.ndarray) -> np.ndarray:
     return np.asarray(returns.mean(axis=1))
 
 
-def no_more(played: Played) -> list[int]:
-    """No tracks beside the fresh ones."""
-    return []
-
-
 def train_controller(
     config: WMControllerConfig,
     agent: Agent | None = None,
@@ -48,7 +41,7 @@ def train_controller(
     start: np.ndarray | None = None,
     axes: Callable[[np.ndarray], np.ndarray] | None = None,
     fitness: Callable[[np.ndarray], np.ndarray] = mean_return,
-    more_tracks: Callable[[Played], list[int]] = no_more,
+    more_tracks: Callable[[Played], list[int]] | None = None,
     on_generation: Callable[[dict[str, float]], None] | None = None,
 ) -> History:
     """Evolve C; ``<logdir>/ctrl`` gets checkpoints, the search's state and a row per generation.
@@ -65,7 +58,8 @@ def train_controller(
             that moves.
         axes: What the search's coordinates mean; see ``Search``. The weights by default.
         fitness: From returns (P, E) to what candidates are compared by (P,).
-        more_tracks: Seeds of tracks to play beside the fresh ones, from all that was played.
+        more_tracks: Seeds of tracks to play beside the fresh ones, from all that was played; none
+            by default.
         on_generation: Called with every new row.
 
     Returns:
@@ -81,27 +75,30 @@ def train_controller(
     """
     folder = Path(config.logdir) / "ctrl"
     agent = agent or load_agent(config)
-    _check_agent(config, agent)
+    if agent.sample_z != config.sample_z:
+        raise ValueError(
+            f"WMControllerConfig.sample_z is {config.sample_z}, the agent's is {agent.sample_z}; "
+            "make them equal"
+        )
     recorded = _recorded(folder / "search.json")
     if start is None:
         zeros = np.zeros(len(flatten_parameters(agent.controller.parameters())))
         start = np.array(recorded["settings"]["start"]) if recorded else zeros
     search = Search(start, config.sigma0, config.pop_size, config.seed, axes=axes)
     settings = {key: getattr(config, key) for key in SETTINGS} | {"start": start.tolist()}
-    settings |= {"fitness": fitness.__name__, "more_tracks": more_tracks.__name__}
+    settings |= {"fitness": fitness.__name__, "more_tracks": getattr(more_tracks, "__name__", None)}
     state = recorded or {"settings": settings, "rows": [], "fitness": [], "played": []}
     check_settings(folder / "search.json", state["settings"], settings)
     for told in state["fitness"]:
         search.tell(np.array(told))
     rows: History = state["rows"]
     own = evaluator is None
-    evaluator = evaluator or _local(config, agent)
+    evaluator = evaluator or LocalEvaluator(agent, config.env_name, **world_options(config))
     bar = tqdm(total=config.num_generations, initial=len(rows), desc="ctrl", unit="generation",
                disable=not config.display)  # fmt: skip
     try:
         while len(rows) < config.num_generations and _top(rows) < config.target_return:
-            tracks = _fresh(config, len(rows)) + more_tracks(state["played"])
-            row = _generation(config, search, evaluator, state, tracks, fitness)
+            row = _generation(config, search, evaluator, state, fitness, more_tracks)
             rows.append(row)
             _save(folder, config, state, search, agent)
             bar.update()
@@ -122,12 +119,15 @@ def _generation(
     search: Search,
     evaluator: Evaluator,
     state: dict[str, Any],
-    tracks: list[int],
     fitness: Callable[[np.ndarray], np.ndarray],
+    more_tracks: Callable[[Played], list[int]] | None,
 ) -> dict[str, float]:
     """One generation: ask, play, tell; and score the mean when that is due."""
     rows: History = state["rows"]
     began, generation = time.perf_counter(), len(rows) + 1
+    fresh = range(TRACKS * len(rows), TRACKS * len(rows) + config.n_samples)
+    tracks = [episode_seed("train", config.seed, i) for i in fresh]
+    tracks += more_tracks(state["played"]) if more_tracks else []
     scores = evaluator(search.ask(), tracks)  # returns (P, E)
     told = fitness(scores.returns)
     if not np.isfinite(told).all():
@@ -138,13 +138,13 @@ def _generation(
     search.tell(told)
     state["fitness"] = search.fitness
     state["played"].append({"seeds": tracks, "returns": scores.returns.round(3).tolist()})
-    fresh = scores.returns[:, : config.n_samples].mean(axis=1)
+    means = scores.returns[:, : config.n_samples].mean(axis=1)  # on the fresh tracks
     last = rows[-1] if rows else {"seconds": 0.0, "env_steps": 0}
     row = {
         "generation": generation,
         "env_steps": last["env_steps"] + scores.steps,
-        "mean": float(fresh.mean()),
-        "best": float(fresh.max()),
+        "mean": float(means.mean()),
+        "best": float(means.max()),
         "sigma": search.sigma,
     }
     if generation % INTERVAL == 0 or generation == config.num_generations:
@@ -153,21 +153,6 @@ def _generation(
         row["cma_mean"] = float(evaluator(search.mean[None], held_out, final=True).returns.mean())
     row["seconds"] = last["seconds"] + time.perf_counter() - began
     return row
-
-
-def _fresh(config: WMControllerConfig, done: int) -> list[int]:
-    """The seeds of tracks that no generation has played yet."""
-    first = TRACKS * done
-    return [episode_seed("train", config.seed, first + i) for i in range(config.n_samples)]
-
-
-def _check_agent(config: WMControllerConfig, agent: Agent) -> None:
-    """Raise ValueError where the configuration says otherwise than the agent does."""
-    if agent.sample_z != config.sample_z:
-        raise ValueError(
-            f"WMControllerConfig.sample_z is {config.sample_z}, the agent's is {agent.sample_z}; "
-            "make them equal"
-        )
 
 
 def _recorded(path: Path) -> dict[str, Any]:
@@ -206,18 +191,13 @@ def _top(rows: History) -> float:
     return max((row["cma_mean"] for row in rows if "cma_mean" in row), default=-math.inf)
 
 
-def _local(config: WMControllerConfig, agent: Agent) -> LocalEvaluator:
-    """This machine's environments, as the configuration says."""
-    if config.evaluator in ("ray", "dream"):
-        raise ValueError(
-            f"WMControllerConfig.evaluator is {config.evaluator!r}: hand one in as evaluator=…, as "
-            "wmlib's command line does"
-        )
-    return LocalEvaluator(agent, config.env_name, **world_options(config))
-
-
 def world_options(config: WMControllerConfig) -> dict[str, Any]:
     """What a configuration says of the world, as ``LocalEvaluator`` takes it."""
+    if config.evaluator == "dream":
+        raise ValueError(
+            "WMControllerConfig.evaluator is 'dream': hand a DreamEvaluator in as evaluator=…, as "
+            "wmlib's command line does"
+        )
     names = ("time_limit", "patience", "max_workers", "env_kwargs")
     backend = "auto" if config.evaluator == "ray" else config.evaluator
     return {name: getattr(config, name) for name in names} | {"backend": backend}

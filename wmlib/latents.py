@@ -1,7 +1,5 @@
 """Every frame encoded once."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +17,7 @@ from wmlib.rollouts import LATENTS_FOLDER, read_rollout, rollout_files
 from wmlib.vae import vae_from_state
 
 CHUNK = 200  # frames encoded at once
+KEPT = ("actions", "rewards", "terminals")
 
 
 def load_vae(config: WMVAEConfig) -> nn.Module:
@@ -108,15 +107,9 @@ def precompute_latents(
                 f"V gives latents of size {mu.shape[1]}, WMMDNRNNConfig.latent_size is "
                 f"{mdrnn_config.latent_size}; make them equal"
             )
-        episode: dict[str, np.ndarray] = {
-            "latents": mu[:steps],
-            "logsigmas": logsigma[:steps],
-            "actions": rollout.actions[:steps],
-            "rewards": rollout.rewards[:steps],
-            "terminals": rollout.terminals[:steps],
-            "final_latents": mu[steps:],
-            "final_logsigmas": logsigma[steps:],
-        }
+        episode = {"latents": mu[:steps], "logsigmas": logsigma[:steps]}
+        episode |= {key: getattr(rollout, key)[:steps] for key in KEPT}
+        episode |= {"final_latents": mu[steps:], "final_logsigmas": logsigma[steps:]}
         for key, value in episode.items():
             rows.setdefault(key, []).append(value)
         starts.append(count)

@@ -1,7 +1,5 @@
 """Several Gaussians: how likely is z, and a draw from them."""
 
-from __future__ import annotations
-
 import math
 
 import torch

@@ -1,7 +1,5 @@
 """From nothing to a driver, stage by stage."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path

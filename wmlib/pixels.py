@@ -1,7 +1,5 @@
 """Bytes on disk, floats in the models, one size everywhere."""
 
-from __future__ import annotations
-
 import cv2
 import numpy as np
 import torch

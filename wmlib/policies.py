@@ -1,7 +1,5 @@
 """How to play before one can play."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 

@@ -1,7 +1,5 @@
 """What one episode on disk looks like."""
 
-from __future__ import annotations
-
 import dataclasses
 import io
 import os
@@ -65,10 +63,7 @@ def save_rollout(path: str | os.PathLike[str], rollout: Rollout) -> None:
         if getattr(rollout, field.name) is not None
     }
     # numpy's own savez_compressed has no level: level 1 takes a third of the time.
-    with (
-        atomic_path(path) as temporary,
-        zipfile.ZipFile(temporary, "w") as archive,
-    ):
+    with atomic_path(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
         for name, array in arrays.items():
             file = io.BytesIO()
             np.lib.format.write_array(file, array, allow_pickle=False)

@@ -1,7 +1,5 @@
 """When to slow down, when to stop."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

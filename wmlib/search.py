@@ -1,7 +1,5 @@
 """CMA-ES asks, and forgets nothing."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from typing import Any

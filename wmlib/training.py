@@ -1,7 +1,5 @@
 """V and M learn: one loop, two losses."""
 
-from __future__ import annotations
-
 import math
 import time
 from collections.abc import Callable
@@ -33,6 +31,7 @@ from wmlib.vae import ConvVAE, conv_vae_loss_fn, sample_latent
 History = list[dict[str, float]]
 OnSample = Callable[[nn.Module, int], None]
 Losses = dict[str, Tensor]
+IN_MEMORY = 128  # rollouts; of more, V sees so many at a time
 CLIP = 1.0  # largest norm of M's gradient
 # What may differ between two starts of one training: where it is, and how long it goes on.
 FREE = {"extra", "device", "data_dir", "logdir", "noreload", "nosamples", "sample_interval"}
@@ -71,11 +70,9 @@ def train_convae(
     model = compiled(vae, device)
 
     frames = [
-        ObservationDataset(config.data_dir, transform, is_train, num_test_files=None)
+        ObservationDataset(config.data_dir, transform, is_train, IN_MEMORY, None)
         for is_train in (True, False)
     ]
-    for part in frames:
-        part.keep_in_memory()
     train = Batches(frames[0], config.train_batch_size, config.epoch_size, config.seed)
     test = Batches(frames[1], config.train_batch_size, seed=config.seed, shuffle=False)
 

@@ -1,7 +1,5 @@
 """V: a frame becomes z."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F

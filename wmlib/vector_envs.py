@@ -1,10 +1,8 @@
 """Many worlds, stepped together."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -16,60 +14,47 @@ BACKENDS = ("auto", "gymnasium", "envpool")
 Steps = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
 
-class VectorImageEnv(Protocol):
-    """Many episodes side by side, each row with its own seed.
+class VectorImageEnv:
+    """Many episodes side by side, each row with its own seed; here one row after the other.
+
+    Args:
+        env_name: Gymnasium id or ``module:Id``.
+        rows: Largest number of episodes at once.
+        kwargs: Further arguments of the environment.
 
     Attributes:
-        rows: Largest number of episodes at once.
+        rows: See above.
         action_space: Of a single environment.
         backend: ``"gymnasium"`` or ``"envpool"``.
     """
 
+    backend = "gymnasium"
     rows: int
     action_space: gym.Space[Any]
-    backend: str
+
+    def __init__(self, env_name: str, rows: int, kwargs: dict[str, Any]) -> None:
+        self.rows, self.envs = rows, [make_image_env(env_name, **kwargs) for _ in range(rows)]
+        self.action_space = self.envs[0].action_space
 
     def reset(self, seeds: Sequence[int]) -> np.ndarray:
         """Begin ``len(seeds)`` episodes; frames (N, 64, 64, 3) uint8."""
-        ...
+        pairs = zip(self.envs[: len(seeds)], seeds, strict=True)
+        return np.stack([env.reset(seed=int(seed))[0] for env, seed in pairs])
 
     def step(self, rows: np.ndarray, actions: np.ndarray) -> Steps:
         """Step these rows: frames, rewards, terminated, truncated, in the order given.
 
         The others must have ended, or been put to rest.
         """
-        ...
-
-    def rest(self, rows: np.ndarray) -> None:
-        """Rows that nobody will step again before the next reset."""
-        ...
-
-    def close(self) -> None:
-        """End the environments."""
-        ...
-
-
-class _InTurn:
-    """Gymnasium's environments, one after the other in this process."""
-
-    backend = "gymnasium"
-
-    def __init__(self, env_name: str, rows: int, kwargs: dict[str, Any]) -> None:
-        self.rows, self.envs = rows, [make_image_env(env_name, **kwargs) for _ in range(rows)]
-        self.action_space: gym.Space[Any] = self.envs[0].action_space
-
-    def reset(self, seeds: Sequence[int]) -> np.ndarray:
-        pairs = zip(self.envs[: len(seeds)], seeds, strict=True)
-        return np.stack([env.reset(seed=int(seed))[0] for env, seed in pairs])
-
-    def step(self, rows: np.ndarray, actions: np.ndarray) -> Steps:
         taken = [self.envs[r].step(a)[:4] for r, a in zip(rows, actions, strict=True)]
         frames, rewards, terminated, truncated = map(np.array, zip(*taken, strict=True))
         return frames, rewards.astype(float), terminated, truncated
 
-    def rest(self, rows: np.ndarray) -> None: ...
+    def rest(self, rows: np.ndarray) -> None:
+        """Rows that nobody will step again before the next reset."""
 
     def close(self) -> None:
+        """End the environments."""
         for env in self.envs:
             env.close()
 
@@ -113,6 +98,5 @@ def make_vector_env(
     # A few processes per core keep it busy when some episodes of a wave have ended.
     rows = max(1, min(episodes, max_workers, 8 * (os.cpu_count() or 1)))
     processes = faster("processes") if rows > 1 else None
-    make = processes.Processes if processes else _InTurn
-    envs: VectorImageEnv = make(env_name, rows, env_kwargs or {})
-    return envs
+    make: type[VectorImageEnv] = processes.Processes if processes else VectorImageEnv
+    return make(env_name, rows, env_kwargs or {})

@@ -1,7 +1,5 @@
 """V, M and C that belong together, loaded and saved."""
 
-from __future__ import annotations
-
 import json
 import os
 from dataclasses import dataclass, field

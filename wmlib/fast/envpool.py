@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from wmlib.pixels import resize
+from wmlib.vector_envs import VectorImageEnv
 
 __all__ = ["EnvPoolVector", "why_not"]
 
@@ -26,7 +27,7 @@ def why_not(env_name: str, kwargs: dict[str, Any] | None) -> str:
     return "" if env_name in TWINS and not kwargs else f"it serves {TWINS} only"
 
 
-class EnvPoolVector:
+class EnvPoolVector(VectorImageEnv):
     """Many episodes in EnvPool's threads: see ``VectorImageEnv``.
 
     It takes seeds when made, so each reset makes a new pool (0.1 s).

@@ -16,7 +16,7 @@ import numpy as np
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode
 
 from wmlib.envs import make_image_env
-from wmlib.vector_envs import Steps
+from wmlib.vector_envs import Steps, VectorImageEnv
 
 
 class _Idle(gym.Wrapper[Any, Any, Any, Any]):
@@ -44,7 +44,7 @@ def _make_row(env_name: str, kwargs: dict[str, Any]) -> _Idle:
     return _Idle(make_image_env(env_name, **kwargs))
 
 
-class Processes:
+class Processes(VectorImageEnv):
     """Gymnasium's own vector environment, one process per row: see ``VectorImageEnv``."""
 
     backend = "gymnasium"
@@ -53,13 +53,13 @@ class Processes:
         self.rows, self.env_name = rows, env_name
         cv2.setNumThreads(0)  # OpenCV's thread pool would not survive the fork
         make = functools.partial(_make_row, env_name, kwargs)
-        self.envs = AsyncVectorEnv([make] * rows, autoreset_mode=AutoresetMode.DISABLED)
-        self.action_space = self.envs.single_action_space
+        self.vector = AsyncVectorEnv([make] * rows, autoreset_mode=AutoresetMode.DISABLED)
+        self.action_space = self.vector.single_action_space
 
     def reset(self, seeds: Sequence[int]) -> np.ndarray:
         padded = [*seeds, *[seeds[0]] * (self.rows - len(seeds))]
         with self._named_errors():
-            frames, _ = self.envs.reset(seed=[int(seed) for seed in padded])
+            frames, _ = self.vector.reset(seed=[int(seed) for seed in padded])
         self.resting = np.zeros(self.rows, dtype=bool)
         self.rest(np.arange(len(seeds), self.rows))
         return np.asarray(frames[: len(seeds)])
@@ -68,27 +68,27 @@ class Processes:
         every = np.repeat(actions[:1], self.rows, axis=0)  # the other rows are resting
         every[rows] = actions
         with self._named_errors():
-            frames, rewards, terminated, truncated, _ = self.envs.step(every)
+            frames, rewards, terminated, truncated, _ = self.vector.step(every)
         self.resting |= terminated | truncated
         return frames[rows], np.asarray(rewards)[rows], terminated[rows], truncated[rows]
 
     def rest(self, rows: np.ndarray) -> None:
         self.resting[rows] = True
         with self._named_errors():
-            self.envs.set_attr("resting", self.resting.tolist())
+            self.vector.set_attr("resting", self.resting.tolist())
 
     def close(self) -> None:
         try:
-            self.envs.close()
+            self.vector.close()
         except (EOFError, OSError):  # Ctrl-C reaches the processes, too
             self._end()
 
     def _end(self) -> None:
         """End the processes without a word: gymnasium would wait for the dead to answer."""
-        for process in self.envs.processes:
+        for process in self.vector.processes:
             process.terminate()
             process.join()
-        self.envs.closed = True
+        self.vector.closed = True
 
     @contextmanager
     def _named_errors(self) -> Iterator[None]:

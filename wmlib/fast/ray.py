@@ -149,12 +149,7 @@ class RayEvaluator:
     """
 
     def __init__(
-        self,
-        agent: Agent,
-        env_name: str,
-        workers: int = 0,
-        timeout: float = 3600.0,
-        **options: Any,
+        self, agent: Agent, env_name: str, workers: int = 0, timeout: float = 3600.0, **options: Any
     ) -> None:
         build = functools.partial(
             _local_evaluator, _on(agent, "cpu"), str(agent.device), env_name, options
