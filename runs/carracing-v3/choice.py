@@ -10,10 +10,39 @@ from typing import Any
 import numpy as np
 
 from wmlib.checkpoints import check_settings, read_json, write_json
+from wmlib.evaluators import Evaluator
 from wmlib.search import Search
 
-Drive = Callable[[np.ndarray, Sequence[int]], np.ndarray]  # (P, n) and (E,) seeds to (P, E)
 BITE = 4  # tracks driven between two records
+
+
+def choose(
+    folder: Path,
+    starts: dict[str, np.ndarray],
+    evaluator: Evaluator,
+    tracks: Sequence[int],
+    how: dict[str, Any],
+) -> tuple[str, np.ndarray, float]:
+    """Which C, with which constants on gas and brake; and then, on other tracks, on the steering.
+
+    Args:
+        folder: For ``choice.json`` and ``steering.json``, which keep every return.
+        starts: Flat parameters by name.
+        evaluator: Drives them.
+        tracks: Seeds; half of them for each question.
+        how: ``first``, how many tracks all candidates drive, and the constants for ``gas``,
+            ``brake`` and ``steer``.
+
+    Returns:
+        Name, parameters and mean return of the winner, the latter on the second half of the tracks.
+    """
+    half = len(tracks) // 2
+    grid = neighbours(starts, gas=how["gas"], brake=how["brake"])
+    name = halve(folder / "choice.json", grid, evaluator, tracks[:half], how["first"])
+    grid = neighbours({name: grid[name]}, steer=how["steer"])
+    path = folder / "steering.json"
+    name = halve(path, grid, evaluator, tracks[half:], half // 2)
+    return name, grid[name], float(np.mean(read_json(path, "returns")["returns"][name]))
 
 
 def means(search: Path, axes: Callable[[np.ndarray], np.ndarray] | None) -> list[np.ndarray]:
@@ -55,7 +84,11 @@ def neighbours(starts: dict[str, np.ndarray], **biases: Sequence[float]) -> dict
 
 
 def halve(
-    path: Path, candidates: dict[str, np.ndarray], drive: Drive, tracks: Sequence[int], first: int
+    path: Path,
+    candidates: dict[str, np.ndarray],
+    evaluator: Evaluator,
+    tracks: Sequence[int],
+    first: int,
 ) -> str:
     """The best of many by successive halving: all drive a few tracks, the better half more.
 
@@ -66,7 +99,7 @@ def halve(
     Args:
         path: JSON file for ``tracks``, ``candidates``, and ``returns`` by candidate.
         candidates: Flat parameters by name.
-        drive: Whole laps of a population on the same tracks.
+        evaluator: Drives them.
         tracks: Seeds of all of them.
         first: How many of them all candidates drive.
 
@@ -84,7 +117,8 @@ def halve(
     while True:
         while (done := min(len(returns[name]) for name in left)) < goal:
             bite = tracks[done : min(done + BITE, goal)]
-            driven = drive(np.stack([candidates[name] for name in left]), bite)
+            population = np.stack([candidates[name] for name in left])
+            driven = evaluator(population, bite, final=True).returns
             for name, laps in zip(left, driven, strict=True):
                 returns[name] = returns[name][:done] + laps.round(3).tolist()
             write_json(path, record)

@@ -19,8 +19,7 @@ import dataclasses
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -28,7 +27,7 @@ from typing import Any
 import numpy as np
 from ablation import ablate
 from axes import Axes
-from choice import halve, means, neighbours
+from choice import choose, means
 from fitness import mean_ranks, telling_tracks, three_telling_tracks, worst_half
 from imitation import imitate, input_moments
 from noise import NoisyPolicy
@@ -51,10 +50,11 @@ from wmlib.world import WorldModel, load_agent, load_trained
 
 ENV = "CarRacing-v3"
 # Seeds of *evaluate*, named before anything was driven on them: of a run's own test, of the
-# thousand laps of the one that ships, and of the ablation. 0, 6 and 9 were used by earlier drivers.
-TEST, FINAL, ABLATION = 1, 2026, 3
+# thousand laps of the one that ships, and of the ablation. Earlier drivers have seen 0, 6 and 9.
+TEST, FINAL, ABLATION = 11, 2026, 13
+CHOICE = 17  # of *select*, the same for all runs, so that their scores can be compared
 WATCHED = 64  # drives that show how C's inputs vary
-COPIED = 160  # drives that show what the first driver does
+COPIED = 160  # drives that show what another driver would do
 
 
 class Driver:
@@ -100,20 +100,23 @@ class Driver:
         return Run(ENV, data, place, [], sizes["vae"], sizes["rnn"], ctrl, seed=self.seed)
 
     def go(self, names: list[str]) -> None:
-        """Run these stages; what is done is not done again."""
+        """Run these stages; what is done is not done again. ``times.json`` has their seconds."""
+        path = self.logdir / "times.json"
         for name in names:
-            with self._timed(name):
+            print(f"{time.strftime('%H:%M:%S')} {name}", flush=True)
+            began = time.perf_counter()
+            try:
                 (self.stages | self.apart)[name]()
+            finally:  # also where it was interrupted
+                times = read_json(path) if path.exists() else {}
+                times[name] = round(times.get(name, 0.0) + time.perf_counter() - began, 1)
+                write_json(path, times)
 
     def first_round(self, run: Run) -> None:
         """Random play; V and M on it; C from zeros."""
         if self._is_carried_over():  # then nobody asks for this round again
             return
-        play = self.recipe["play"]
-        run.rollouts = [
-            {"policy": "brownian", "seq_len": play["seq_len"], "backend": game, "part": part}
-            for game, part in in_both_games(range(play["episodes"]))
-        ]
+        run.rollouts = self._play()
         self._see_and_remember(run)
         run.train_ctrl()
 
@@ -123,11 +126,14 @@ class Driver:
             driver = load_trained(self.logdir / "round1")
             policy = NoisyPolicy(driver.agent(), driver.space())
             played, limit = self.recipe["play"]["episodes"], self.recipe["time_limit"]
-            run.rollouts = [
-                {"policy": policy, "seq_len": limit, "backend": game, "part": part}
-                for game, part in in_both_games(range(played, played + self.recipe["drives"]))
-            ]
+            numbers = range(played, played + self.recipe["drives"])
+            run.rollouts = self._play() + in_both_games(numbers, policy=policy, seq_len=limit)
         self._see_and_remember(run)
+
+    def _play(self) -> list[dict[str, Any]]:
+        """What collects random play."""
+        play = self.recipe["play"]
+        return in_both_games(range(play["episodes"]), policy="brownian", seq_len=play["seq_len"])
 
     def _see_and_remember(self, run: Run) -> None:
         """Data, V and M of a round, V and M rounded as they ship."""
@@ -153,10 +159,10 @@ class Driver:
         """From the first driver's hand, along axes; by ranks, on fresh and on telling tracks."""
         agent, start = self._agent("envpool"), None
         if not self._is_carried_over():
-            drives = rollout_files(self.data)[self.recipe["play"]["episodes"] :]
-            Axes.of(input_moments(agent, drives[-WATCHED:])).save(self.logdir / "axes.npz")
-            driver = load_trained(self.logdir / "round1").agent()
-            start = imitate(agent, driver, drives[-COPIED:])
+            Axes.of(input_moments(agent, self._drives(WATCHED))).save(self.logdir / "axes.npz")
+            start = imitate(
+                agent, load_trained(self.logdir / "round1").agent(), self._drives(COPIED)
+            )
         self._search("envpool", agent, start, mean_ranks, telling_tracks)
 
     def _is_carried_over(self) -> bool:
@@ -164,35 +170,34 @@ class Driver:
         return (self.logdir / "envpool" / "ctrl" / "search.json").exists()
 
     def search_in_gymnasium(self) -> None:
-        """On from there in the game that counts, by the worse half of the laps."""
-        start = self._means("envpool")[-1]
-        self._search("gymnasium", self._agent("gymnasium"), start, worst_half, three_telling_tracks)
+        """On in the game that counts, on samples of z, by the worse half of the laps.
+
+        C begins as the one that does on samples what EnvPool's last mean did on means of z.
+        """
+        agent, start = self._agent("gymnasium"), None
+        if not (self.logdir / "ctrl" / "search.json").exists():
+            driver = self._agent("envpool")
+            load_parameters(self._means("envpool")[-1], driver.controller)
+            start = imitate(agent, driver, self._drives(COPIED))
+        self._search("gymnasium", agent, start, worst_half, three_telling_tracks)
 
     def choose(self) -> None:
         """Which mean, with which constants on its gas and brake, and then on its steering."""
-        how, before, after = self.recipe["choice"], self._means("envpool"), self._means("gymnasium")
-        middle, agent = len(after) // 2, self._agent("gymnasium", sample_z=False)
-        starts = {"EnvPool's last": before[-1]}
-        starts |= {f"generation {at}": after[at] for at in (middle, len(after) - 1)}
-        limit = self.recipe["time_limit"]
-        evaluator = LocalEvaluator(agent, ENV, limit, backend="gymnasium")
-        drawn = [episode_seed("select", self.seed, 1000 + i) for i in range(2 * how["tracks"])]
-
-        def laps(population: np.ndarray, tracks: Any) -> np.ndarray:
-            return evaluator(population, tracks, final=True).returns
-
-        paths = [self.logdir / "ctrl" / name for name in ("choice.json", "steering.json")]
+        path, how = self.logdir / "ctrl" / "chosen.tar", self.recipe["choice"]
+        if path.exists():
+            return
+        after, agent = self._means("gymnasium"), self._agent("gymnasium", sample_z=False)
+        starts = {"EnvPool's last": self._means("envpool")[-1]}
+        starts |= {f"generation {at}": after[at] for at in (0, len(after) // 2, len(after) - 1)}
+        evaluator = LocalEvaluator(agent, ENV, self.recipe["time_limit"], backend="gymnasium")
+        tracks = [episode_seed("select", CHOICE, i) for i in range(2 * how["tracks"])]
         try:
-            grid = neighbours(starts, gas=how["gas"], brake=how["brake"])
-            name = halve(paths[0], grid, laps, drawn[: how["tracks"]], how["first"])
-            grid = neighbours({name: grid[name]}, steer=how["steer"])
-            name = halve(paths[1], grid, laps, drawn[how["tracks"] :], how["tracks"] // 2)
+            name, flat, scored = choose(path.parent, starts, evaluator, tracks, how)
         finally:
             evaluator.close()
-        load_parameters(grid[name], agent.controller)
-        scored = float(np.mean(read_json(paths[1])["returns"][name]))
+        load_parameters(flat, agent.controller)
         payload = {"state_dict": agent.controller.state_dict(), "chosen": name, "reward": scored}
-        save_checkpoint(self.logdir / "ctrl" / "chosen.tar", payload)
+        save_checkpoint(path, payload)
         print(f"chosen: {name}, {scored:.1f} on {how['tracks']} tracks of select")
 
     def test(self) -> None:
@@ -217,13 +222,16 @@ class Driver:
         """z alone, z and an untrained M's h, z and h: many searches of each. A stage by itself."""
         recipe = self.recipe["ablation"]
         ctrl = {"env_name": ENV, "time_limit": self.recipe["time_limit"]} | recipe["ctrl"]
-        files = rollout_files(self.data)[-WATCHED:]
-        world = load_trained(self.logdir)
-        ablate(self.logdir / "ablation", world, files, recipe | {"ctrl": ctrl}, ABLATION)
+        world, drives = load_trained(self.logdir), self._drives(WATCHED)
+        ablate(self.logdir / "ablation", world, drives, recipe | {"ctrl": ctrl}, ABLATION)
 
     def pack(self) -> None:
         """What ships: weights, records, a card made from them, and sample episodes."""
         pack(self.logdir, self.folder, self.world, self.seed, self.others, **self.recipe["samples"])
+
+    def _drives(self, count: int) -> list[Path]:
+        """The last of the noisy drives."""
+        return rollout_files(self.data)[self.recipe["play"]["episodes"] :][-count:]
 
     @cached_property
     def world(self) -> WorldModel:
@@ -271,26 +279,12 @@ class Driver:
         laps = drive(self.logdir / "laps" / place, policy, ENV, tracks, game, limit)
         return lap_row(name, ENV, seed, laps)
 
-    @contextmanager
-    def _timed(self, stage: str) -> Iterator[None]:
-        """Adds a stage's seconds to ``times.json``, also where it is interrupted."""
-        path, began = self.logdir / "times.json", time.perf_counter()
-        print(f"{time.strftime('%H:%M:%S')} {stage}", flush=True)
-        try:
-            yield
-        finally:
-            times = read_json(path) if path.exists() else {}
-            times[stage] = round(times.get(stage, 0.0) + time.perf_counter() - began, 1)
-            write_json(path, times)
-            print(f"{time.strftime('%H:%M:%S')} {stage}: {times[stage] / 60:.1f} min", flush=True)
 
-
-def in_both_games(numbers: range) -> list[tuple[str, list[int]]]:
-    """Every third episode in Gymnasium: so any ten or more that are held out have both games."""
-    return [
-        ("auto", [i for i in numbers if i % 3 != 2]),
-        ("gymnasium", [i for i in numbers if i % 3 == 2]),
-    ]
+def in_both_games(numbers: range, **call: Any) -> list[dict[str, Any]]:
+    """Calls of ``generate_rollouts``, a third in Gymnasium: what is held out has both games."""
+    third = [i for i in numbers if i % 3 == 2]
+    parts = {"auto": [i for i in numbers if i % 3 != 2], "gymnasium": third}
+    return [call | {"backend": game, "part": part} for game, part in parts.items()]
 
 
 def _finished(folder: Path) -> bool:

@@ -8,6 +8,7 @@ import pytest
 from carracing import rooms
 
 from wmlib.checkpoints import write_json
+from wmlib.evaluators import Scores
 from wmlib.search import Search
 
 choice, axes = rooms("choice", "axes")
@@ -45,11 +46,14 @@ class Road:
         self.laps: list[tuple[float, int]] = []
         self.most = most
 
-    def __call__(self, population: np.ndarray, tracks: Sequence[int]) -> np.ndarray:
+    def __call__(
+        self, population: np.ndarray, tracks: Sequence[int], final: bool = False
+    ) -> Scores:
+        assert final  # whole laps
         if len(self.laps) >= self.most:
             raise KeyboardInterrupt
         self.laps += [(float(flat[0]), track) for flat in population for track in tracks]
-        return population + np.array(tracks) % 3
+        return Scores(population[:, :1] + np.array(tracks) % 3, 1)
 
 
 CANDIDATES = {f"c{i}": np.array([float(i)]) for i in (3, 0, 5, 1, 4, 2)}
@@ -81,9 +85,22 @@ def test_nothing_is_driven_twice(tmp_path: Path) -> None:
 
 
 def test_a_lucky_start_does_not_win(tmp_path: Path) -> None:
-    def road(population: np.ndarray, tracks: Sequence[int]) -> np.ndarray:
+    def road(population: np.ndarray, tracks: Sequence[int], final: bool) -> Scores:
         luck = np.where(np.array(tracks) < 2, 3.0, 0.0)
-        return population + (population == 1) * luck
+        return Scores(population + (population == 1) * luck, 1)
 
     pair = {name: CANDIDATES[name] for name in ("c1", "c2", "c3")}
     assert choice.halve(tmp_path / "c.json", pair, road, range(8), 2) == "c3"
+
+
+def test_biases_are_chosen_one_question_after_the_other(tmp_path: Path) -> None:
+    def road(population: np.ndarray, tracks: Sequence[int], final: bool) -> Scores:
+        away = np.abs(population - [5, 0.1, -0.5, 0.2]).sum(axis=1)  # of the best there is
+        return Scores(-away[:, None] + np.array(tracks) % 7, 1)
+
+    starts = {"a": np.array([2.0, 0, 0, 0]), "b": np.array([4.0, 0, 0, 0])}
+    how = {"first": 2, "gas": (0.0, -0.5), "brake": (0.0, 0.2), "steer": (0.0, -0.1, 0.1)}
+    name, flat, score = choice.choose(tmp_path, starts, road, range(16), how)
+    assert name == "b, gas -0.5, brake +0.2, steer +0.1"
+    np.testing.assert_allclose(flat, [4, 0.1, -0.5, 0.2])
+    assert score == pytest.approx(-1 + np.mean(np.arange(8, 16) % 7))

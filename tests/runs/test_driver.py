@@ -117,7 +117,9 @@ def test_the_ablation_is_a_stage_of_its_own(run: Path) -> None:
 
 def test_both_games_are_among_what_is_held_out() -> None:
     for count in (240, 560):
-        parts = dict(driver.in_both_games(range(count)))
+        calls = driver.in_both_games(range(count), policy="held")
+        parts = {call["backend"]: call["part"] for call in calls}
+        assert {call["policy"] for call in calls} == {"held"}
         assert sorted(parts["auto"] + parts["gymnasium"]) == list(range(count))
         held_out = range(count - count // 10, count)
         assert len([i for i in held_out if i in parts["gymnasium"]]) == len(held_out) // 3
