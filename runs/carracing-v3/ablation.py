@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 from axes import Axes
 from imitation import input_moments
 from rows import drive, seeds_row
+from torch import Tensor
 
 from wmlib.agent import Agent
 from wmlib.checkpoints import load_checkpoint, read_json, write_json
@@ -25,6 +27,28 @@ from wmlib.world import WorldModel, round_as_shipped
 ARMS = {"z": ("V only, z", 0), "untrained": ("V + untrained M", 1), "z_h": ("V + M, z and h", 1)}
 CONTRASTS = (("z_h", "z"), ("z_h", "untrained"))
 DRAWS = 20_000  # of the bootstrap
+
+
+LESIONS = ("h at zero", "h of another lap")
+
+
+class Lesioned(Agent):
+    """An agent whose C is shown a wrong h; M itself goes on as ever.
+
+    Args:
+        lesion: One of ``LESIONS``. Another lap's h is that of the next episode in the batch.
+        world: V, M and C.
+    """
+
+    def __init__(self, lesion: str, world: WorldModel) -> None:
+        super().__init__(world.vae, world.cell, world.controller, world.space())
+        self.lesion = lesion
+
+    def decide(self, z: Tensor, hidden: Sequence[Tensor], flat: Tensor | None = None) -> Tensor:
+        """C's decision (n, A) for z (n, L) and what is done to h (n, H); see ``Agent``."""
+        h, *rest = hidden
+        h = torch.zeros_like(h) if self.lesion == LESIONS[0] else h.roll(1, dims=0)
+        return super().decide(z, (h, *rest), flat)
 
 
 class Enough(Exception):

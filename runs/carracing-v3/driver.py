@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from ablation import ablate
+from ablation import LESIONS, Lesioned, ablate
 from axes import Axes
 from choice import choose, means
 from fitness import mean_ranks, telling_tracks, three_telling_tracks, worst_half
@@ -201,7 +201,7 @@ class Driver:
         print(f"chosen: {name}, {scored:.1f} on {how['tracks']} tracks of select")
 
     def test(self) -> None:
-        """The chosen driver on fresh tracks: in Gymnasium, on samples of z, and in EnvPool."""
+        """The chosen driver on fresh tracks: in both games, on samples of z, without its h."""
         name, count = f"one command, seed {self.seed}", self.recipe["laps"]
         rows = [
             self._laps(name, self.world.agent(), "gymnasium", TEST, count),
@@ -210,6 +210,9 @@ class Driver:
                 f"{name}, z sampled", self.world.agent(sample_z=True), "gymnasium", TEST, count
             ),
         ]
+        for lesion in LESIONS:
+            lesioned = Lesioned(lesion, self.world)
+            rows.append(self._laps(f"{name}, {lesion}", lesioned, "auto", TEST, count))
         if self.final:
             shipped = "V + M, the shipped agent"
             rows.append(self._laps("random", "random", "gymnasium", FINAL, count))

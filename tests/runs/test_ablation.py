@@ -38,6 +38,25 @@ def test_an_untrained_m_is_another_for_each_seed_and_the_same_for_one(world: Wor
     assert torch.equal(first, first.half().float())  # rounded as it ships
 
 
+def test_a_lesion_changes_what_c_is_shown_and_nothing_else(world: WorldModel) -> None:
+    whole = world.agent()
+    z, h, c = torch.randn(3, 32), torch.rand(3, 256), torch.rand(3, 256)
+    with torch.no_grad():
+        none, other = (
+            ablation.Lesioned(name, world).decide(z, (h, c)) for name in ablation.LESIONS
+        )
+        assert torch.equal(none, whole.decide(z, (torch.zeros_like(h), c)))
+        assert torch.equal(other, whole.decide(z, (h[[2, 0, 1]], c)))
+        assert not torch.equal(other, whole.decide(z, (h, c)))
+    frames = np.zeros((3, 64, 64, 3), np.uint8)
+    for agent in (whole, blind := ablation.Lesioned("h at zero", world)):
+        agent.start([1, 2, 3])
+        told = agent.act(frames, np.arange(3))
+    assert np.allclose(told[0], told[1])
+    moved = whole.cell.step(torch.from_numpy(told), blind.z, blind.cell.get_init_hidden(3))
+    assert torch.allclose(blind.hidden[0], moved[0])  # M remembers as ever
+
+
 def laps(rng: np.random.Generator, lift: float, spread: float) -> np.ndarray:
     """(12 searches, 20 tracks): searches differ by ``spread``, laps by 30 besides."""
     return lift + spread * rng.standard_normal((12, 1)) + 30 * rng.standard_normal((12, 20))

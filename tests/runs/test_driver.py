@@ -55,6 +55,8 @@ def test_it_goes_from_nothing_to_the_packed_file(run: Path) -> None:
         ("one command, seed 3", "gymnasium", driver.TEST),
         ("one command, seed 3", "envpool", driver.TEST),
         ("one command, seed 3, z sampled", "gymnasium", driver.TEST),
+        ("one command, seed 3, h at zero", "envpool", driver.TEST),
+        ("one command, seed 3, h of another lap", "envpool", driver.TEST),
         ("random", "gymnasium", driver.FINAL),
         ("V + M, the shipped agent", "gymnasium", driver.FINAL),
     }
