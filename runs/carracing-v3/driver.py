@@ -15,11 +15,11 @@ by seeds that stand below. Whoever runs several seeds ships the one whose choice
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,7 @@ from sight import look
 
 from wmlib.agent import Agent
 from wmlib.checkpoints import load_checkpoint, read_json, save_checkpoint, write_json
+from wmlib.collect import generate_rollouts, rollout_paths
 from wmlib.config import WMControllerConfig
 from wmlib.controller import load_parameters
 from wmlib.datasets import split_point
@@ -45,7 +46,6 @@ from wmlib.envs import episode_seed
 from wmlib.evaluators import LocalEvaluator
 from wmlib.evolution import train_controller
 from wmlib.pipeline import Run
-from wmlib.rollouts import rollout_files
 from wmlib.world import WorldModel, load_agent, load_trained
 
 ENV = "CarRacing-v3"
@@ -57,10 +57,11 @@ WATCHED = 64  # drives that show how C's inputs vary
 COPIED = 160  # drives that show what another driver would do
 
 
+@dataclass
 class Driver:
     """One run: where it is, and its stages in order.
 
-    Args:
+    Attributes:
         seed: Of everything.
         logdir: For all that the run writes.
         recipe: Every size, as ``FULL`` has them.
@@ -69,22 +70,20 @@ class Driver:
         others: Folders of runs whose tests are packed beside this one's.
     """
 
-    def __init__(
-        self,
-        seed: int,
-        logdir: Path,
-        recipe: dict[str, Any],
-        folder: Path,
-        final: int = 0,
-        others: tuple[Path, ...] = (),
-    ) -> None:
-        self.seed, self.logdir, self.recipe, self.folder = seed, logdir, recipe, folder
-        self.final, self.others, self.data = final, others, logdir / "data"
-        first = self._run(logdir / "round1", recipe["round1"])
-        again = self._run(logdir, {part: recipe[part] for part in ("vae", "rnn")} | {"ctrl": {}})
+    seed: int
+    logdir: Path
+    recipe: dict[str, Any]
+    folder: Path
+    final: int = 0
+    others: Sequence[Path] = ()
+
+    def __post_init__(self) -> None:
+        played = self.recipe["play"]["episodes"]
+        self.numbers = range(played, played + self.recipe["drives"])  # of the noisy drives
+        self.data, self.limit = self.logdir / "data", self.recipe["time_limit"]
         self.stages: dict[str, Callable[[], None]] = {
-            "round1": lambda: self.first_round(first),
-            "round2": lambda: self.second_round(again),
+            "round1": self.first_round,
+            "round2": self.second_round,
             "look": self.look,
             "envpool": self.search_in_envpool,
             "gymnasium": self.search_in_gymnasium,
@@ -93,11 +92,6 @@ class Driver:
             "pack": self.pack,
         }
         self.apart = {"ablation": self.ablate}
-
-    def _run(self, logdir: Path, sizes: dict[str, Any]) -> Run:
-        ctrl = {"time_limit": self.recipe["time_limit"]} | sizes["ctrl"]
-        data, place = str(self.data), str(logdir)
-        return Run(ENV, data, place, [], sizes["vae"], sizes["rnn"], ctrl, seed=self.seed)
 
     def go(self, names: list[str]) -> None:
         """Run these stages; what is done is not done again. ``times.json`` has their seconds."""
@@ -112,47 +106,53 @@ class Driver:
                 times[name] = round(times.get(name, 0.0) + time.perf_counter() - began, 1)
                 write_json(path, times)
 
-    def first_round(self, run: Run) -> None:
+    def first_round(self) -> None:
         """Random play; V and M on it; C from zeros."""
-        if self._is_carried_over():  # then nobody asks for this round again
-            return
-        run.rollouts = self._play()
-        self._see_and_remember(run)
-        run.train_ctrl()
+        if not self._is_carried_over():  # otherwise nobody asks for this round again
+            run = self._round(self.logdir / "round1", self.recipe["round1"], self._play)
+            run.train_ctrl()
 
-    def second_round(self, run: Run) -> None:
+    def second_round(self) -> None:
         """What the first driver meets with a shaking hand, in both games; V and M from scratch."""
-        if not _finished(self.logdir / "mdrnn"):  # otherwise nobody asks for the drives again
-            driver = load_trained(self.logdir / "round1")
-            policy = NoisyPolicy(driver.agent(), driver.space())
-            played, limit = self.recipe["play"]["episodes"], self.recipe["time_limit"]
-            numbers = range(played, played + self.recipe["drives"])
-            run.rollouts = self._play() + in_both_games(numbers, policy=policy, seq_len=limit)
-        self._see_and_remember(run)
+
+        def calls() -> list[dict[str, Any]]:
+            return self._play() + self._shaken(self.numbers)
+
+        self._round(self.logdir, self.recipe["round2"], calls)
 
     def _play(self) -> list[dict[str, Any]]:
         """What collects random play."""
         play = self.recipe["play"]
         return in_both_games(range(play["episodes"]), policy="brownian", seq_len=play["seq_len"])
 
-    def _see_and_remember(self, run: Run) -> None:
+    def _shaken(self, numbers: range) -> list[dict[str, Any]]:
+        """What collects the first driver's noisy drives."""
+        driver = load_trained(self.logdir / "round1")
+        policy = NoisyPolicy(driver.agent(), driver.space())
+        return in_both_games(numbers, policy=policy, seq_len=self.limit)
+
+    def _round(self, logdir: Path, sizes: dict[str, Any], calls: Callable[[], Any]) -> Run:
         """Data, V and M of a round, V and M rounded as they ship."""
+        ctrl = {"time_limit": self.limit} | sizes.get("ctrl", {})
+        places = str(self.data), str(logdir)
+        run = Run(ENV, *places, [], sizes["vae"], sizes["rnn"], ctrl, seed=self.seed)
         for stage, train in (("vae", run.train_vae), ("mdrnn", run.train_rnn)):
-            folder = Path(run.logdir) / stage
-            if not _finished(folder):
+            if not _finished(logdir / stage):
+                run.rollouts = calls()
                 run.collect()
                 train()
-            best = load_checkpoint(folder / "best.tar")
+            best = load_checkpoint(logdir / stage / "best.tar")
             halves = {key: value.half() for key, value in best["state_dict"].items()}
-            save_checkpoint(folder / "best.tar", best | {"state_dict": halves})
+            save_checkpoint(logdir / stage / "best.tar", best | {"state_dict": halves})
+        return run
 
     def look(self) -> None:
         """V's error on held-out drives of both games, at kerbs and in hairpins."""
         path = self.logdir / "sight.json"
         if not path.exists():
-            files = rollout_files(self.data)
+            held_out = self.numbers.stop - split_point(self.numbers.stop)
             vae = load_agent(self._config("gymnasium"), "cpu").vae
-            write_json(path, look(vae, files[split_point(len(files)) :]))
+            write_json(path, look(vae, self._drives(held_out)))
         print(path.read_text())
 
     def search_in_envpool(self) -> None:
@@ -189,7 +189,7 @@ class Driver:
         after, agent = self._means("gymnasium"), self._agent("gymnasium", sample_z=False)
         starts = {"EnvPool's last": self._means("envpool")[-1]}
         starts |= {f"generation {at}": after[at] for at in (0, len(after) // 2, len(after) - 1)}
-        evaluator = LocalEvaluator(agent, ENV, self.recipe["time_limit"], backend="gymnasium")
+        evaluator = LocalEvaluator(agent, ENV, self.limit, backend="gymnasium")
         tracks = [episode_seed("select", CHOICE, i) for i in range(2 * how["tracks"])]
         try:
             name, flat, scored = choose(path.parent, starts, evaluator, tracks, how)
@@ -224,7 +224,7 @@ class Driver:
     def ablate(self) -> None:
         """z alone, z and an untrained M's h, z and h: many searches of each. A stage by itself."""
         recipe = self.recipe["ablation"]
-        ctrl = {"env_name": ENV, "time_limit": self.recipe["time_limit"]} | recipe["ctrl"]
+        ctrl = {"env_name": ENV, "time_limit": self.limit} | recipe["ctrl"]
         world, drives = load_trained(self.logdir), self._drives(WATCHED)
         ablate(self.logdir / "ablation", world, drives, recipe | {"ctrl": ctrl}, ABLATION)
 
@@ -233,8 +233,13 @@ class Driver:
         pack(self.logdir, self.folder, self.world, self.seed, self.others, **self.recipe["samples"])
 
     def _drives(self, count: int) -> list[Path]:
-        """The last of the noisy drives."""
-        return rollout_files(self.data)[self.recipe["play"]["episodes"] :][-count:]
+        """The last of the noisy drives, driven again where only a run's smaller files are left."""
+        numbers = self.numbers[-count:]
+        paths = rollout_paths(self.data, numbers)
+        if not all(path.exists() for path in paths.values()):
+            for call in self._shaken(numbers):
+                generate_rollouts(self.data, ENV, seed=self.seed, **call)
+        return list(paths.values())
 
     @cached_property
     def world(self) -> WorldModel:
@@ -251,8 +256,8 @@ class Driver:
             "env_name": ENV,
             "seed": self.seed,
             "logdir": str(self._place(search)),
-            "hidden_size": self.recipe["rnn"].get("hidden_size", 256),
-            "time_limit": self.recipe["time_limit"],
+            "hidden_size": self.recipe["round2"]["rnn"].get("hidden_size", 256),
+            "time_limit": self.limit,
         }
         return WMControllerConfig(**(fields | self.recipe[search] | changes))
 
@@ -262,9 +267,7 @@ class Driver:
 
     def _agent(self, search: str, **changes: Any) -> Agent:
         """V and M of the second round, and a C to be evolved."""
-        return load_agent(
-            dataclasses.replace(self._config(search, **changes), logdir=str(self.logdir))
-        )
+        return load_agent(replace(self._config(search, **changes), logdir=str(self.logdir)))
 
     def _search(self, name: str, agent: Agent, start: Any, fitness: Any, tracks: Any) -> None:
         axes = Axes.load(self.logdir / "axes.npz")
@@ -278,8 +281,7 @@ class Driver:
         """A report's row; its laps are kept as they are driven."""
         place = f"{name}, {game}, evaluate {seed}.json".replace(", ", "_").replace(" ", "_")
         tracks = [episode_seed("evaluate", seed, i) for i in range(count)]
-        limit = self.recipe["time_limit"]
-        laps = drive(self.logdir / "laps" / place, policy, ENV, tracks, game, limit)
+        laps = drive(self.logdir / "laps" / place, policy, ENV, tracks, game, self.limit)
         return lap_row(name, ENV, seed, laps)
 
 
@@ -313,7 +315,7 @@ def main(arguments: list[str] | None = None) -> None:
     logdir = args.logdir or Path(f"results/driver-{args.seed}")
     folder = args.folder or logdir / "carracing-v3"
     recipe = TINY if args.tiny else FULL
-    driver = Driver(args.seed, logdir, recipe, folder, args.final, tuple(args.others))
+    driver = Driver(args.seed, logdir, recipe, folder, args.final, args.others)
     known = driver.stages | driver.apart
     if args.stage and args.stage not in known:
         parser.error(f"--stage must be one of {', '.join(known)}, found {args.stage!r}")
