@@ -44,7 +44,7 @@ MAP = {room: caption for rooms in group_of_rooms().values() for room, caption in
 
 
 def imports(path: Path) -> set[str]:
-    """What a file imports of wmlib, wherever in it the import stands: rooms, ``show.x``, ``fast.x``."""
+    """What a file imports of wmlib, wherever the import stands: rooms, ``show.x``, ``fast.x``."""
     found: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         names: list[str] = []
@@ -68,7 +68,9 @@ def floor(room: str) -> int:
 
 
 def test_the_house_is_small() -> None:
-    lines = {room: len(path.read_text(encoding="utf-8").splitlines()) for room, path in CORE.items()}
+    lines = {
+        room: len(path.read_text(encoding="utf-8").splitlines()) for room, path in CORE.items()
+    }
     assert len(lines) <= MOST_ROOMS, f"{len(lines)} rooms"
     assert max(lines.values()) <= LONGEST_ROOM, max(lines.items(), key=lambda pair: pair[1])
     assert sum(lines.values()) <= MOST_LINES, f"{sum(lines.values())} lines"

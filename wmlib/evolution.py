@@ -11,7 +11,14 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from wmlib.agent import Agent
-from wmlib.checkpoints import atomic_path, check_settings, read_json, save_checkpoint, write_json
+from wmlib.checkpoints import (
+    atomic_path,
+    check_settings,
+    read_json,
+    save_checkpoint,
+    versions,
+    write_json,
+)
 from wmlib.config import WMControllerConfig
 from wmlib.controller import flatten_parameters, load_parameters
 from wmlib.envs import episode_seed
@@ -67,8 +74,8 @@ def train_controller(
         tracks, sigma and, every few generations, cma_mean.
 
     Raises:
-        ValueError: If the recorded search had other settings, which are named, or if the agent
-            acts otherwise than the configuration says.
+        ValueError: If the recorded search had other settings, which are named, or cannot be
+            replayed, or if the agent acts otherwise than the configuration says.
         FloatingPointError: If a fitness is not a number.
 
     Source: Ha & Schmidhuber (2018), section 2.5 and appendix A.4.
@@ -86,11 +93,11 @@ def train_controller(
         start = np.array(recorded["settings"]["start"]) if recorded else zeros
     search = Search(start, config.sigma0, config.pop_size, config.seed, axes=axes)
     settings = {key: getattr(config, key) for key in SETTINGS} | {"start": start.tolist()}
-    settings |= {"fitness": fitness.__name__, "more_tracks": getattr(more_tracks, "__name__", None)}
+    tricks = {"axes": axes, "fitness": fitness, "more_tracks": more_tracks}
+    settings |= {part: trick and _name(trick) for part, trick in tricks.items()}
     state = recorded or {"settings": settings, "rows": [], "fitness": [], "played": []}
     check_settings(folder / "search.json", state["settings"], settings)
-    for told in state["fitness"]:
-        search.tell(np.array(told))
+    _replay(folder / "search.json", state, search)
     rows: History = state["rows"]
     own = evaluator is None
     evaluator = evaluator or LocalEvaluator(agent, config.env_name, **world_options(config))
@@ -161,6 +168,24 @@ def _recorded(path: Path) -> dict[str, Any]:
         return {}
     state: dict[str, Any] = read_json(path, "settings", "rows", "fitness")
     return {"played": []} | state  # older records do not say what was played
+
+
+def _name(trick: Callable[..., Any]) -> str:
+    """What a function, or an object that can be called, is called."""
+    return str(getattr(trick, "__name__", type(trick).__name__))
+
+
+def _replay(path: Path, state: dict[str, Any], search: Search) -> None:
+    """Bring a new search to where the recorded one was; ValueError if it arrives elsewhere."""
+    for told in state["fitness"]:
+        search.tell(np.array(told))
+    recorded = state["rows"][-1]["sigma"] if state["rows"] else search.sigma
+    if not math.isclose(search.sigma, recorded, rel_tol=1e-3):
+        raise ValueError(
+            f"{path} cannot be replayed: it ends at sigma {recorded:.6g}, its replay at "
+            f"{search.sigma:.6g}; another kind or version of CMA-ES wrote it (here is cma "
+            f"{versions()['cma']}): install that one, or give another logdir to begin anew"
+        )
 
 
 def _save(

@@ -33,7 +33,8 @@ OnSample = Callable[[nn.Module, int], None]
 Losses = dict[str, Tensor]
 IN_MEMORY = 128  # rollouts; of more, V sees so many at a time
 CLIP = 1.0  # largest norm of M's gradient
-# What may differ between two starts of one training: where it is, and how long it goes on.
+# What may differ between two starts of one training: where it is, and how long it goes on. The
+# learning rate may be lower than it was.
 FREE = {"extra", "device", "data_dir", "logdir", "noreload", "nosamples", "sample_interval"}
 FREE |= {"num_epochs", "early_stopping_patience"}
 
@@ -107,7 +108,7 @@ def train_mdn_rnn(
         vae: V, if it is not the ``best.tar`` of ``vae_config.logdir``.
         mdrnn: A model of the reader's own, or one to start from; see ``MDRNN`` for its contract.
         precompute: Encode all frames once, rather than each batch again.
-        on_sample: Called with the model and the epoch, four times in all.
+        on_sample: Called with the model and the epoch, at most four times in all.
         display: Show progress.
 
     Returns:
@@ -151,7 +152,7 @@ def train_mdn_rnn(
             )  # fmt: skip
 
     fit = _Fit("mdrnn", mdrnn, config, loss, display, CLIP)
-    return fit.run(train, test, on_sample, max(1, config.num_epochs // 4))
+    return fit.run(train, test, on_sample, -(-config.num_epochs // 4))
 
 
 @torch.no_grad()
@@ -211,13 +212,14 @@ class _Fit:
                 if self.early.stop:
                     break
                 row = self._epoch(epoch, train, test)
+                # Before the epoch is saved, not after: its queue may hang if Ctrl-C comes meanwhile.
+                for key, value in row.items():
+                    board.add_scalar(f"{self.stage}/{key}", value, epoch + 1)
                 last = epoch + 1 == epochs or self.early.stop
                 # Drawn before the epoch counts as done: a run killed in between draws it again.
                 if on_sample and (last or (epoch + 1) % sample_interval == 0):
                     on_sample(self.model, epoch + 1)
                 self._save()
-                for key, value in row.items():
-                    board.add_scalar(f"{self.stage}/{key}", value, epoch + 1)
         write_json(self.folder / "history.json", {"finished": True, "epochs": self.history})
         return self.history
 
@@ -307,7 +309,11 @@ class _Fit:
                 "it away, or begin anew with noreload"
             )
         now = {key: value for key, value in self.config.to_dict().items() if key not in FREE}
-        check_settings(path, state.get("config", {}), now)
+        before = state.get("config", {})
+        lower = now["learning_rate"] / before.get("learning_rate", now["learning_rate"])
+        if lower < 1:  # what helps where the loss was no longer a number
+            now.pop("learning_rate")
+        check_settings(path, before, now)
         load_weights(self.model, state["state_dict"], str(path))
         # Other optimisers have other options; torch would load them and fail at the first step.
         if self.optimizer.param_groups[0].keys() - state["optimizer"]["param_groups"][0].keys():
@@ -316,6 +322,8 @@ class _Fit:
                 "begin anew with noreload, or with another logdir"
             )
         self.optimizer.load_state_dict(state["optimizer"])
+        for group in self.optimizer.param_groups:
+            group["lr"] *= lower
         self.plateau.load_state_dict(state["scheduler"])
         self.early.load_state_dict(state["early_stopping"])
         self.history = state["history"]

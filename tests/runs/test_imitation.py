@@ -16,13 +16,9 @@ from wmlib.rollouts import read_rollout, rollout_files
 (imitation,) = rooms("imitation")
 imitate, input_moments = imitation.imitate, imitation.input_moments
 
+pytestmark = pytest.mark.usefixtures("float32")
 COUNTING = "counting_env:Counting-v0"
 L, H, A = 3, 5, 2
-
-
-@pytest.fixture(autouse=True)
-def in_fp32(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("WMLIB_BF16", "0")
 
 
 def make_agent(seed: int, sees: int = 1, doubt: float = 0.0) -> Agent:

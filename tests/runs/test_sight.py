@@ -50,10 +50,8 @@ def test_a_hairpin_is_where_the_wheel_is_held() -> None:
     assert sight.hairpins(np.ones((9, 3), np.float32)).tolist() == [False] * 9
 
 
-def test_each_game_and_each_place_has_its_own_error(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("WMLIB_BF16", "0")
+@pytest.mark.usefixtures("float32")
+def test_each_game_and_each_place_has_its_own_error(tmp_path: Path) -> None:
     torch.manual_seed(0)
     vae, rng, frames = ConvVAE().eval(), np.random.default_rng(0), {}
     for number, game in enumerate(("envpool", "gymnasium")):

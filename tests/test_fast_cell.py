@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from wmlib import MDRNN, MDRNNCell
-from wmlib.fused import FusedCell
+from wmlib.fast.cell import FusedCell
 
 L, A, H, K = 32, 3, 256, 5
 
