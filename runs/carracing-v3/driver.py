@@ -160,9 +160,8 @@ class Driver:
         agent, start = self._agent("envpool"), None
         if not self._is_carried_over():
             Axes.of(input_moments(agent, self._drives(WATCHED))).save(self.logdir / "axes.npz")
-            start = imitate(
-                agent, load_trained(self.logdir / "round1").agent(), self._drives(COPIED)
-            )
+            driver = load_trained(self.logdir / "round1").agent()
+            start = imitate(agent, driver, self._drives(COPIED))
         self._search("envpool", agent, start, mean_ranks, telling_tracks)
 
     def _is_carried_over(self) -> bool:
@@ -187,8 +186,8 @@ class Driver:
         if path.exists():
             return
         after, agent = self._means("gymnasium"), self._agent("gymnasium", sample_z=False)
-        starts = {"EnvPool's last": self._means("envpool")[-1]}
-        starts |= {f"generation {at}": after[at] for at in (0, len(after) // 2, len(after) - 1)}
+        numbers = (0, len(after) // 2, len(after) - 1)
+        starts = {f"generation {number}": after[number] for number in numbers}
         evaluator = LocalEvaluator(agent, ENV, self.limit, backend="gymnasium")
         tracks = [episode_seed("select", CHOICE, i) for i in range(2 * how["tracks"])]
         try:
