@@ -10,7 +10,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadscope
 SEED := 0
 OPTIONS :=
 
-.PHONY: help book lab test check lint driver colab bench address clean
+.PHONY: help book lab test check plain lint driver colab bench address clean
 
 help:
 	@echo "make book    build the site and print where it is"
@@ -18,6 +18,7 @@ help:
 	@echo "make check   the fast checks, under three minutes"
 	@echo "make test    everything CI runs"
 	@echo "make driver  the recipe of the shipped driver, from nothing: hours; SEED=0"
+	@echo "make plain   the chapters and the tests of the core without wmlib.fast"
 	@echo "make colab   run every chapter on a stand-in for Colab"
 	@echo "make bench   measure this machine"
 	@echo "make address URL=https://github.com/you/your-fork"
@@ -42,6 +43,12 @@ test: $(VENV)/.dev
 	$(MAKE) book
 	$(PYTEST) --nbval --nbval-current-env --nbval-sanitize-with tests/nbval_sanitize.cfg notebooks
 	$(PYTEST)
+
+# The core's tests and the chapters with the door to wmlib.fast shut: slower, and nothing else.
+plain: $(VENV)/.dev
+	WMLIB_FAST=0 $(PYTEST) --nbval --nbval-current-env \
+	    --nbval-sanitize-with tests/nbval_sanitize.cfg notebooks
+	WMLIB_FAST=0 $(PYTEST) -m "not fast and not slow"
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -100,6 +100,11 @@ def train_controller(
     _replay(folder / "search.json", state, search)
     rows: History = state["rows"]
     own = evaluator is None
+    if own and config.evaluator in ("ray", "dream"):
+        raise ValueError(
+            f"WMControllerConfig.evaluator is {config.evaluator!r}: hand one in as evaluator=…, as "
+            "wmlib's command line does"
+        )
     evaluator = evaluator or LocalEvaluator(agent, config.env_name, **world_options(config))
     bar = tqdm(total=config.num_generations, initial=len(rows), desc="ctrl", unit="generation",
                disable=not config.display)  # fmt: skip
@@ -218,11 +223,6 @@ def _top(rows: History) -> float:
 
 def world_options(config: WMControllerConfig) -> dict[str, Any]:
     """What a configuration says of the world, as ``LocalEvaluator`` takes it."""
-    if config.evaluator == "dream":
-        raise ValueError(
-            "WMControllerConfig.evaluator is 'dream': hand a DreamEvaluator in as evaluator=…, as "
-            "wmlib's command line does"
-        )
     names = ("time_limit", "patience", "max_workers", "env_kwargs")
     backend = "auto" if config.evaluator == "ray" else config.evaluator
     return {name: getattr(config, name) for name in names} | {"backend": backend}
