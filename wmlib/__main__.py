@@ -13,7 +13,7 @@ from wmlib.config import WMControllerConfig, WMMDNRNNConfig, WMVAEConfig
 from wmlib.envs import make_env
 from wmlib.pipeline import Run
 from wmlib.presets import PRESETS
-from wmlib.pretrained import load_pretrained, load_trained
+from wmlib.pretrained import SHIPPED, SHIPPED_FOR, load_pretrained, load_trained
 from wmlib.report import score, test_trained_model
 
 __all__ = ["main"]
@@ -40,7 +40,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--data_dir", help="rollouts (default: data/<env>)")
     add("--logdir", help="checkpoints and logs (default: results/<env>)")
     add("--num_rollouts", type=int, help="rollouts of the first collection")
-    add("--policy", help="policy of the first collection: random, brownian or held")
+    add("--policy", help="policy of the first collection: random, brownian, held or long-held")
     add("--latent_size", type=int, help="length of z")
     add("--rnn_hidden", type=int, help="LSTM units")
     add("--vae_epochs", type=int, dest="vae_num_epochs", help="training epochs of V")
@@ -157,7 +157,9 @@ def _test(args: argparse.Namespace, logdir: str | None) -> None:
     }
     acting = {key: ctrl[key] for key in ("device", "sample_z", "amp") if key in ctrl}
     if logdir is None:
-        agent = load_pretrained().agent(**acting)
+        world = load_pretrained(SHIPPED_FOR.get(args.env, SHIPPED))
+        options["time_limit"] = world.info.get("time_limit", options["time_limit"])
+        agent = world.agent(**acting)
         report = score({"V + M, the shipped agent": agent}, args.report, **options)
     else:
         path = args.report or f"{logdir}/report.json"

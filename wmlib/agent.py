@@ -30,7 +30,7 @@ class Agent:
     Args:
         vae: V; its ``encoder(x)`` gives ``(mu, logsigma)``.
         cell: M, one step at a time: ``get_init_hidden(batch)`` and ``step(action, z, hidden)``.
-        controller: C, from [z, h], or from z alone if it takes no more inputs.
+        controller: C, from [z, h], from [z, h, c] if it takes so many inputs, or from z alone.
         space: The action space of a single environment.
         device: Where to compute.
         sample_z: Act on a sample of z, as the paper does, instead of on its mean.
@@ -54,9 +54,11 @@ class Agent:
         self.vae = vae.to(self.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
         self.cell, self.controller = cell.to(self.device).eval(), controller.to(self.device).eval()
         self.action_map, self.sample_z = ActionMap(space), sample_z
-        self.sees_h = True
+        self.sees_h, self.sees_c = True, False
         if isinstance(controller, Controller):
-            self.sees_h = controller.fc.in_features != getattr(vae, "latent_size", None)
+            seen = controller.fc.in_features - getattr(vae, "latent_size", 0)
+            self.sees_h = seen != 0
+            self.sees_c = self.sees_h and seen == 2 * getattr(cell, "hiddens", 0)
             self._check_sizes(controller)
         self.parameters: Tensor | None = None
 
@@ -68,7 +70,7 @@ class Agent:
         }
         if hasattr(self.vae, "latent_size") and hasattr(self.cell, "hiddens"):
             latents: Any = self.vae.latent_size
-            seen = latents + (self.cell.hiddens if self.sees_h else 0)
+            seen = latents + (self.sees_h + self.sees_c) * self.cell.hiddens
             pairs["C's inputs and [z, h]"] = (controller.fc.in_features, seen)
             pairs["M's latents and V's"] = (self.cell.latents, latents)
         for what, (found, wanted) in pairs.items():
@@ -106,7 +108,7 @@ class Agent:
         index = torch.as_tensor(rows, device=self.device)
         hidden = tuple(part[index] for part in self.hidden)
         z = self._see(frames, rows)
-        state = torch.cat([z, hidden[0]], dim=-1) if self.sees_h else z
+        state = self.state(z, hidden)
         if self.parameters is None:
             outputs = self.controller(state)
         else:
@@ -118,6 +120,10 @@ class Agent:
                 part[index] = new
         self.t += 1
         return action.cpu().numpy()
+
+    def state(self, z: Tensor, hidden: tuple[Tensor, ...]) -> Tensor:
+        """What C sees (n, S) of z (n, L) and M's (h, c): [z], [z, h] or [z, h, c]."""
+        return torch.cat([z, *hidden[: self.sees_h + self.sees_c]], dim=-1)
 
     def __call__(self, frame: np.ndarray) -> Any:
         """The environment's action for one frame (64, 64, 3) of a single episode."""

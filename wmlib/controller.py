@@ -96,6 +96,8 @@ class ActionMap:
 
     - CarRacing (a box from [-1, 0, 0] to [1, 1, 1]): steering tanh, gas sigmoid, brake
       clip(tanh, 0, 1). Zero output is half throttle and no brake: a car that moves.
+    - a bounded box of whole numbers: tanh, each number with an equal share of its range; zero
+      output is the middle one.
     - any other bounded box: tanh, stretched to the box's own bounds; unbounded sides stay as
       they are.
     - discrete: the largest output wins; M is told one-hot.
@@ -107,11 +109,12 @@ class ActionMap:
         size: Number A of C's outputs, and the length of the action M is told.
         is_car: Whether this is CarRacing's box.
         is_bounded: Whether this is a box with all its sides bounded.
+        is_whole: Whether this is such a box of whole numbers.
     """
 
     def __init__(self, space: gym.Space[Any]) -> None:
         self.space = space
-        self.is_car = self.is_bounded = False
+        self.is_car = self.is_bounded = self.is_whole = False
         if isinstance(space, gym.spaces.Discrete):
             self.size = int(space.n)
         elif isinstance(space, gym.spaces.Box):
@@ -120,6 +123,7 @@ class ActionMap:
             self.high = torch.as_tensor(space.high.reshape(-1), dtype=torch.float32)
             self.is_car = self.low.tolist() == [-1, 0, 0] and self.high.tolist() == [1, 1, 1]
             self.is_bounded = bool(torch.isfinite(self.low).all() & torch.isfinite(self.high).all())
+            self.is_whole = self.is_bounded and np.issubdtype(space.dtype, np.integer)
         else:
             raise ValueError(
                 f"action space {space} is not supported: Box and Discrete are; "
@@ -136,7 +140,10 @@ class ActionMap:
         if not self.is_bounded:
             return outputs.clamp(self.low.to(outputs), self.high.to(outputs))
         low, high = self.low.to(outputs), self.high.to(outputs)
-        return low + (high - low) * (outputs.tanh() + 1) / 2
+        share = (outputs.tanh() + 1) / 2
+        if self.is_whole:
+            return low + (share * (high - low + 1)).floor().clamp(max=high - low)
+        return low + (high - low) * share
 
     def to_env(self, told: np.ndarray) -> np.ndarray:
         """Told actions (B, A) float32 as the environment takes them: (B, *shape) or (B,) int64."""

@@ -119,14 +119,14 @@ class Dream:
             the episode ends here.
         """
         mus, sigmas, logpi, reward, done, self.hidden = self.cell(action, self.z, self.hidden)
-        self.z = sample_gmm(mus, sigmas, logpi, self.temperature, noise=self._draw(mus.shape[-2]))
+        self.z = sample_gmm(mus, sigmas, logpi, self.temperature, noise=self._draw(logpi.shape[1:]))
         return self.z, reward, done.sigmoid()
 
-    def _draw(self, gaussians: int) -> tuple[Tensor, Tensor]:
-        """This step's noise: Exponential(1) (N, K) and standard normal (N, L)."""
+    def _draw(self, weights: torch.Size) -> tuple[Tensor, Tensor]:
+        """This step's noise: Exponential(1) (N, *weights) and standard normal (N, L)."""
         if self.t % CHUNK == 0:
             f = np.float32
-            e = [rng.standard_exponential((CHUNK, gaussians), dtype=f) for rng in self.noise]
+            e = [rng.standard_exponential((CHUNK, *weights), dtype=f) for rng in self.noise]
             n = [rng.standard_normal((CHUNK, self.z.shape[-1]), dtype=f) for rng in self.noise]
             self.drawn = [torch.from_numpy(np.stack(part)).to(self.device) for part in (e, n)]
         exponential, normal = (part[self.streams, self.t % CHUNK] for part in self.drawn)

@@ -18,7 +18,7 @@ from wmlib.agent import Agent
 from wmlib.checkpoints import atomic_path, load_checkpoint, load_weights
 from wmlib.config import WMControllerConfig
 from wmlib.controller import Controller
-from wmlib.envs import make_env
+from wmlib.envs import TAKE_COVER, action_space
 from wmlib.mdrnn import MDRNN, MDRNNCell, mdrnn_from_state
 from wmlib.rollouts import Rollout, read_rollout, rollout_files
 from wmlib.vae import ConvVAE, vae_from_state
@@ -28,6 +28,7 @@ __all__ = ["WorldModel", "load_agent", "load_pretrained", "load_trained", "save_
 FOLDER = Path(__file__).parent / "pretrained"
 WEIGHTS = "weights.safetensors"
 SHIPPED = "carracing-v3"  # what is loaded when no name is given
+SHIPPED_FOR = {TAKE_COVER: "takecover"}  # what drives in another game than that one's
 CONTROLLER, MEMORY = "controller.", "memory."
 ABLATION = "ablation"  # folder of the variants' searches, below a run's
 
@@ -69,9 +70,7 @@ class WorldModel:
 
     def space(self) -> gym.Space[Any]:
         """The action space of that environment."""
-        env = make_env(self.env_name, **self.info.get("env_kwargs", {}))
-        env.close()
-        return env.action_space
+        return action_space(self.env_name, **self.info.get("env_kwargs", {}))
 
     def agent(self, controller: str = "shipped", **kwargs: Any) -> Agent:
         """An agent that drives with one of the controllers; further arguments are ``Agent``'s."""
@@ -129,7 +128,8 @@ def load_untrained(config: WMControllerConfig) -> MDRNN:
     state = load_checkpoint(path)["state_dict"]
     mdrnn = mdrnn_from_state(state, config.latent_size, str(path))
     torch.manual_seed(config.seed)
-    drawn = MDRNN(mdrnn.latents, mdrnn.actions, mdrnn.hiddens, mdrnn.gaussians)
+    sizes = (mdrnn.latents, mdrnn.actions, mdrnn.hiddens, mdrnn.gaussians)
+    drawn = MDRNN(*sizes, mdrnn.mixture)
     return drawn.half().float().eval()
 
 
@@ -151,9 +151,7 @@ def load_agent(config: WMControllerConfig) -> Agent:
     controller = Controller(
         config.latent_size, config.hidden_size if config.use_h else 0, config.action_size
     )
-    env = make_env(config.env_name, **config.extra.get("env_kwargs", {}))
-    env.close()
-    space = env.action_space
+    space = action_space(config.env_name, **config.extra.get("env_kwargs", {}))
     for parameter in controller.parameters():
         torch.nn.init.zeros_(parameter)
     return Agent(

@@ -29,7 +29,9 @@ class DreamEvaluator:
         temperature: τ. Above 1, what only works by exploiting M's mistakes pays less.
         burn_in: Real steps that M sees first.
         time_limit: Longest episode in steps.
-        end_probability: See above.
+        end_probability: See above. Where M learned with a ``terminal_weight``, 0.5 is what is
+            taken for the end; the step to it is paid, too.
+        living_reward: What each step pays, where M does not predict rewards.
 
     Source: Ha & Schmidhuber (2018), section 4.
     """
@@ -42,11 +44,13 @@ class DreamEvaluator:
         burn_in: int = 30,
         time_limit: int = 1000,
         end_probability: float = 0.5,
+        living_reward: float | None = None,
     ) -> None:
         device, fast = str(agent.device), agent.amp
         self.agent = agent
         self.dream = Dream(agent.vae, agent.cell, rollouts, temperature, burn_in, device, fast)  # type: ignore[arg-type]
         self.time_limit, self.end_probability = time_limit, end_probability
+        self.living_reward = living_reward
 
     @torch.inference_mode()
     def __call__(self, population: np.ndarray, seeds: Sequence[int], final: bool = False) -> Scores:
@@ -60,11 +64,10 @@ class DreamEvaluator:
         returns = torch.zeros(episodes, dtype=torch.float64, device=device)
         rows, steps = torch.arange(episodes, device=device), 0
         for _ in range(self.time_limit):
-            h = dream.hidden[0]
-            state = torch.cat([dream.z, h], dim=-1) if agent.sees_h else dream.z
+            state = agent.state(dream.z, dream.hidden)
             action = agent.action_map(act_batch(agent.controller, flat, state))
             _, reward, end = dream.step(action)
-            returns[rows] += reward
+            returns[rows] += reward if self.living_reward is None else self.living_reward
             steps += len(rows)
             going = end < self.end_probability
             if not going.all():

@@ -100,7 +100,7 @@ def train_mdn_rnn(
     vae = (vae or load_vae(vae_config)).to(device).eval()
     sizes = (config.latent_size, config.action_size, config.hidden_size, config.gmm_components)
     torch.manual_seed(config.seed)
-    mdrnn = (mdrnn or MDRNN(*sizes)).to(device)
+    mdrnn = (mdrnn or MDRNN(*sizes, config.mixture)).to(device)
     model = compiled(mdrnn, device, config.compile)
 
     train, test = _windows(vae_config, config, vae, precompute, display)
@@ -117,7 +117,7 @@ def train_mdn_rnn(
         with autocast(device, config.amp):
             return get_loss(
                 model, obs, action, reward, terminal, next_obs,
-                config.include_reward, config.latent_size,
+                config.include_reward, config.latent_size, config.terminal_weight,
             )  # fmt: skip
 
     adam = config.optimizer == "adam"

@@ -23,6 +23,8 @@ __all__ = ["VectorImageEnv", "choose_backend", "make_vector_env"]
 
 # Environments for which EnvPool was measured to look and to drive as Gymnasium's do.
 ENVPOOL_TWINS = ("CarRacing-v3",)
+# Games that are processes of their own: stepped from this one, which is never forked beside them.
+ENGINES = ("VizdoomTakeCover-v1",)
 ENVPOOL_ROWS = 256  # episodes in one pool: about 4 MB each
 
 
@@ -91,17 +93,20 @@ class VectorImageEnv(Protocol):
 
 
 class _GymnasiumVector:
-    """Gymnasium's own vector environment; one process per row, unless there is only one row."""
+    """Gymnasium's own vector environment.
+
+    One process per row, unless there is only one row or the game is a process of its own.
+    """
 
     backend = "gymnasium"
 
     def __init__(self, env_name: str, rows: int, kwargs: dict[str, Any]) -> None:
         self.rows, self.env_name = rows, env_name
-        alone, mode = rows == 1, AutoresetMode.DISABLED
-        make = functools.partial(_make_row if alone else _make_worker, env_name, kwargs)
+        here, mode = rows == 1 or env_name in ENGINES, AutoresetMode.DISABLED
+        make = functools.partial(_make_row if here else _make_worker, env_name, kwargs)
         self.envs: SyncVectorEnv | AsyncVectorEnv = (
-            SyncVectorEnv([make], autoreset_mode=mode)
-            if alone
+            SyncVectorEnv([make] * rows, autoreset_mode=mode)
+            if here
             else AsyncVectorEnv([make] * rows, autoreset_mode=mode)
         )
         self.action_space = self.envs.single_action_space
