@@ -6,7 +6,7 @@ INSTALL := $(BIN)/python -m pip install --constraint constraints.txt --editable
 # Tests run two at a time; one thread each keeps them from fighting over the cores.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadscope
 
-.PHONY: help book lab test check lint colab bench address clean
+.PHONY: help book lab test check lint colab bench doom address clean
 
 help:
 	@echo "make book    build the site and print where it is"
@@ -16,6 +16,7 @@ help:
 	@echo "make colab   run every chapter on a stand-in for Colab"
 	@echo "make bench   measure this machine"
 	@echo "make address URL=https://github.com/you/your-fork"
+	@echo "make doom    train chapter 12's agent from nothing, hours on two cores"
 	@echo "make clean   remove the built site"
 
 book: $(VENV)/.reader
@@ -46,6 +47,10 @@ colab: $(VENV)/.reader
 
 bench: $(VENV)/.dev
 	$(BIN)/python tests/benchmarks/run.py
+
+# It goes on where it was stopped; what it needs and leaves is said in runs/takecover/README.md.
+doom: $(VENV)/.dev
+	$(BIN)/python runs/takecover/train.py
 
 address: $(VENV)/.reader
 	$(BIN)/python book/address.py $(URL)

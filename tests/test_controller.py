@@ -212,3 +212,16 @@ def test_sizes_of_known_environments(name: str, kwargs: dict, size: int) -> None
 def test_other_spaces_are_refused() -> None:
     with pytest.raises(ValueError, match=r"MultiDiscrete\(\[2 3\]\) is not supported: Box and"):
         ActionMap(gym.spaces.MultiDiscrete([2, 3]))
+
+
+def test_whole_numbers_share_the_range_equally() -> None:
+    """The paper's Doom: below -1/3 left, above 1/3 right, else stay; zero output stays."""
+    actions = ActionMap(gym.spaces.Box(-1, 1, (1,), np.int8))
+    tanh = torch.tensor([-0.999999, -0.34, -0.33, 0.0, 0.33, 0.34, 0.999999])
+    outputs = torch.cat([tanh.atanh(), torch.tensor([-99.0, 99.0])])[:, None]
+    told = actions(outputs)
+    assert told.flatten().tolist() == [-1, -1, 0, 0, 0, 1, 1, -1, 1]
+    executed = actions.to_env(told.numpy())
+    assert executed.dtype == np.int8
+    assert all(actions.space.contains(action) for action in executed)
+    np.testing.assert_array_equal(actions.from_env(executed), told.numpy())

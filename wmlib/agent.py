@@ -57,8 +57,8 @@ class Agent:
         self.sees_h, self.sees_c = True, False
         if isinstance(controller, Controller):
             seen = controller.fc.in_features - getattr(vae, "latent_size", 0)
-            self.sees_h = seen != 0
-            self.sees_c = self.sees_h and seen == 2 * getattr(cell, "hiddens", 0)
+            memory: Any = getattr(cell, "hiddens", 0)
+            self.sees_h, self.sees_c = seen != 0, 0 < seen == 2 * memory
             self._check_sizes(controller)
         self.parameters: Tensor | None = None
 
@@ -70,7 +70,8 @@ class Agent:
         }
         if hasattr(self.vae, "latent_size") and hasattr(self.cell, "hiddens"):
             latents: Any = self.vae.latent_size
-            seen = latents + (self.sees_h + self.sees_c) * self.cell.hiddens
+            hiddens: Any = self.cell.hiddens
+            seen = latents + (self.sees_h + self.sees_c) * hiddens
             pairs["C's inputs and [z, h]"] = (controller.fc.in_features, seen)
             pairs["M's latents and V's"] = (self.cell.latents, latents)
         for what, (found, wanted) in pairs.items():

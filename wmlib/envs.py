@@ -95,7 +95,7 @@ class GymImageEnv(gym.ObservationWrapper, RecordConstructorArgs):
         return resize(picture, self.size)
 
 
-class TakeCover(gym.Wrapper[np.ndarray, np.ndarray, dict[str, Any], int]):
+class TakeCover(gym.Wrapper[Any, Any, Any, Any]):
     """Doom's TakeCover as the paper played it: dodge fireballs, one point for each tic alive.
 
     Observations are the top 400 of 480 rows, without the status bar; (200, 320, 3) uint8. An action
@@ -111,7 +111,7 @@ class TakeCover(gym.Wrapper[np.ndarray, np.ndarray, dict[str, Any], int]):
     ACTIONS = gym.spaces.Box(-1, 1, (1,), np.int8)
     BUTTONS = (2, 0, 1)  # what ViZDoom calls left, nothing and right
 
-    def __init__(self, env: gym.Env[dict[str, Any], int]) -> None:
+    def __init__(self, env: gym.Env[Any, Any]) -> None:
         super().__init__(env)
         height, width, _ = env.observation_space["screen"].shape  # type: ignore[index]
         self.rows = round(height * 400 / 480)

@@ -116,8 +116,8 @@ def make_policy(
     """A batch policy from a name, a function of one frame, or what is one already.
 
     Args:
-        policy: ``"random"``, ``"brownian"``, ``"held"``, ``"long-held"``, ``frame -> action``, or an object with
-            ``start`` and ``act``, such as an ``Agent``.
+        policy: ``"random"``, ``"brownian"``, ``"held"``, ``"long-held"``, ``frame -> action``, or
+            an object with ``start`` and ``act``, such as an ``Agent``.
         space: The environment's action space.
         steps: Longest episode.
 

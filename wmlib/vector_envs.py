@@ -23,7 +23,7 @@ __all__ = ["VectorImageEnv", "choose_backend", "make_vector_env"]
 
 # Environments for which EnvPool was measured to look and to drive as Gymnasium's do.
 ENVPOOL_TWINS = ("CarRacing-v3",)
-# Games that are processes of their own: stepped from this one, which is never forked beside them.
+# Games that are processes of their own, beside which this one must not be forked.
 ENGINES = ("VizdoomTakeCover-v1",)
 ENVPOOL_ROWS = 256  # episodes in one pool: about 4 MB each
 
@@ -93,20 +93,17 @@ class VectorImageEnv(Protocol):
 
 
 class _GymnasiumVector:
-    """Gymnasium's own vector environment.
-
-    One process per row, unless there is only one row or the game is a process of its own.
-    """
+    """Gymnasium's own vector environment; one process per row, unless there is only one row."""
 
     backend = "gymnasium"
 
     def __init__(self, env_name: str, rows: int, kwargs: dict[str, Any]) -> None:
         self.rows, self.env_name = rows, env_name
-        here, mode = rows == 1 or env_name in ENGINES, AutoresetMode.DISABLED
-        make = functools.partial(_make_row if here else _make_worker, env_name, kwargs)
+        alone, mode = rows == 1, AutoresetMode.DISABLED
+        make = functools.partial(_make_row if alone else _make_worker, env_name, kwargs)
         self.envs: SyncVectorEnv | AsyncVectorEnv = (
-            SyncVectorEnv([make] * rows, autoreset_mode=mode)
-            if here
+            SyncVectorEnv([make], autoreset_mode=mode)
+            if alone
             else AsyncVectorEnv([make] * rows, autoreset_mode=mode)
         )
         self.action_space = self.envs.single_action_space
@@ -161,6 +158,34 @@ class _GymnasiumVector:
                 f"a process of {self.env_name} died ({type(error).__name__}); finished episodes "
                 "are kept: run the same command again (fewer workers, if memory ran out)"
             ) from error
+
+
+class _EngineVector:
+    """Games that are processes of their own, stepped from this one: it needs no further ones."""
+
+    backend = "gymnasium"
+
+    def __init__(self, env_name: str, rows: int, kwargs: dict[str, Any]) -> None:
+        self.rows = rows
+        self.envs = [make_image_env(env_name, **kwargs) for _ in range(rows)]
+        self.action_space = self.envs[0].action_space
+
+    def reset(self, seeds: Sequence[int]) -> np.ndarray:
+        pairs = zip(self.envs, seeds, strict=False)
+        return np.stack([env.reset(seed=int(seed))[0] for env, seed in pairs])
+
+    def step(
+        self, rows: np.ndarray, actions: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        steps = [self.envs[row].step(action)[:4] for row, action in zip(rows, actions, strict=True)]
+        frames, rewards, terminated, truncated = zip(*steps, strict=True)
+        return np.stack(frames), np.array(rewards), np.array(terminated), np.array(truncated)
+
+    def rest(self, rows: np.ndarray) -> None: ...
+
+    def close(self) -> None:
+        for env in self.envs:
+            env.close()
 
 
 class _EnvPoolVector:
@@ -242,4 +267,6 @@ def make_vector_env(
         return _EnvPoolVector(env_name, min(episodes, ENVPOOL_ROWS))
     # A few processes per core keep it busy when some episodes of a wave have ended.
     rows = max(1, min(episodes, max_workers, 8 * (os.cpu_count() or 1)))
+    if env_name in ENGINES:
+        return _EngineVector(env_name, rows, env_kwargs or {})
     return _GymnasiumVector(env_name, rows, env_kwargs or {})
