@@ -51,6 +51,7 @@ from wmlib.vector_envs import make_vector_env
 
 ENV = "VizdoomTakeCover-v1"
 DATA, LOGDIR = Path("data/takecover"), Path("results/takecover")
+OWN = Path("data/takecover-own")  # the chosen agent's games, to look at M by; nothing learns here
 PACKED = Path("wmlib/pretrained/takecover")
 LIMIT = 2100  # tics in a game
 FIRST, REST = 800, 1200  # games: V learns from the first, M from all
@@ -197,6 +198,9 @@ def plans(name: str, seeds: Sequence[int]) -> np.ndarray:
     }
     if name in fixed:
         return np.repeat(fixed[name][None], len(seeds), axis=0)
+    if name == "replayed":  # what the agent did in other games, over and over
+        moves = [read_rollout(path).actions for path in rollout_files(OWN)]
+        return np.stack([np.resize(moves[i % len(moves)], (LIMIT, 1)) for i in range(len(seeds))])
     policy = make_policy(name, TakeCover.ACTIONS, LIMIT)
     policy.start(seeds)
     frames, rows = np.zeros(len(seeds)), np.arange(len(seeds))
@@ -408,6 +412,7 @@ def test() -> None:
             add(name, world(temperature).agent(), GAMES["table"], **more)
     for name in ("no-op", "random", "held", "sweep 125"):
         add(f"blind: {name}", Blind(name), GAMES["table"])
+    add("blind: the shipped agent's moves of another game", Blind("replayed"), GAMES["table"])
     name, games = "reads the game's labels", GAMES["table"]
     if name not in there:
         seeds = [episode_seed("evaluate", 0, i) for i in range(games)]
@@ -456,14 +461,11 @@ def diagnose(games: int = 60) -> None:
     if path.exists():
         return
     vae, mdrnn = models()
-    own = DATA.with_name("takecover-own")
     agent = world(chosen()).agent()
-    generate_rollouts(own, ENV, games, LIMIT, 16, 2028, agent, "gymnasium")
+    generate_rollouts(OWN, ENV, games, LIMIT, 16, 2028, agent, "gymnasium")
     table = {}
-    for name, folder in {
-        "held-out random play": DATA / "rest",
-        "the agent's own games": own,
-    }.items():
+    folders = {"held-out random play": DATA / "rest", "the agent's own games": OWN}
+    for name, folder in folders.items():
         files = rollout_files(folder)[-RNN.num_test_files :]
         played = [read_rollout(file) for file in files]
         table[name] = deaths(
@@ -565,8 +567,8 @@ STAGES: dict[str, Callable[[], None]] = {
     "audit": audit,
     "dream": dream,
     "choose": choose,
-    "test": test,
     "diagnose": diagnose,
+    "test": test,
     "pack": pack,
 }
 
