@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 import itertools
 import math
 import shutil
-import time
 from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -24,7 +24,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from wmlib.agent import Agent
 from wmlib.checkpoints import load_checkpoint, read_json, write_json
 from wmlib.collect import generate_rollouts
 from wmlib.config import WMControllerConfig, WMMDNRNNConfig, WMVAEConfig
@@ -32,7 +31,7 @@ from wmlib.controller import flatten_parameters
 from wmlib.devices import autocast, choose_device
 from wmlib.dream import Dream
 from wmlib.envs import TakeCover, episode_seed, make_env
-from wmlib.evaluation import evaluate, summarise
+from wmlib.evaluation import summarise
 from wmlib.evolution import train_controller
 from wmlib.fitness import play_returns
 from wmlib.latents import encode, precompute_latents
@@ -60,8 +59,11 @@ FIRST, REST = 800, 1200  # games: V learns from the first, M from all
 LATENTS, HIDDEN = 64, 512
 TEMPERATURES = (0.1, 0.5, 1.0, 1.15, 1.3)
 GENERATIONS = 40
-# Real games: for the choice, the final test, the other temperatures, the blind, the slow script.
-GAMES = {"select": 64, "test": 1000, "table": 150, "blind": 300, "script": 60}
+# Real games: for the audit and the choice; for the final test, the other temperatures, the blind.
+GAMES = {"audit": 50, "select": 64, "test": 1000, "table": 100, "blind": 100, "sweep": 300}
+GAMES["script"] = 40  # the slow one
+CHUNK = 100  # games written at a time
+BACKWARDS = False  # set by the flag of this name
 
 VAE = WMVAEConfig(
     64, 64, latent_size=LATENTS, data_dir=str(DATA / "first"), logdir=str(LOGDIR),
@@ -241,7 +243,7 @@ BLIND = ("no-op", "right", "left", "sweep 125", "held", "long-held", "random")
 
 
 class Blind:
-    """A blind policy of that name, as ``evaluate`` takes it."""
+    """A blind policy of that name, as ``play_returns`` takes it."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -290,30 +292,47 @@ def dreamed(vae: Any, cell: MDRNNCell, plan: np.ndarray, temperature: float) -> 
     return lengths
 
 
-def audit(games: int = 100) -> None:
+def live(policy: Any, seeds: Sequence[int]) -> np.ndarray:
+    """Tics that a policy survives in the game, a game for each seed: (N,)."""
+    envs = make_vector_env(ENV, len(seeds))
+    try:
+        waves = np.array_split(np.array(seeds), -(-len(seeds) // envs.rows))
+        parts = [play_returns(envs, policy, wave.tolist(), LIMIT)[0] for wave in waves]
+    finally:
+        envs.close()
+    return np.concatenate(parts)
+
+
+def real_games(
+    name: str, player: Callable[[Sequence[int]], np.ndarray], purpose: str, count: int
+) -> np.ndarray:
+    """Tics survived in real games on the seeds of a purpose, kept as they are played: (N,).
+
+    A second process with ``--backwards`` begins with the last ones; the two meet in the middle.
+    """
+    folder = LOGDIR / "games" / purpose / name.replace(" ", "-")
+    parts = [range(first, min(count, first + CHUNK)) for first in range(0, count, CHUNK)]
+    paths = {folder / f"{part.start:04}-{part.stop:04}.json": part for part in parts}
+    for path in reversed(paths) if BACKWARDS else paths:
+        if not path.exists():
+            seeds = [episode_seed(purpose, 0, i) for i in paths[path]]
+            write_json(path, [float(tics) for tics in player(seeds)])
+    return np.concatenate([read_json(path) for path in paths])
+
+
+def audit() -> None:
     """Blind policies, dreamed and real, side by side: where they differ, the dream is wrong."""
-    path = LOGDIR / "audit.json"
-    table: dict[str, Any] = read_json(path) if path.exists() else {}
+    path, games = LOGDIR / "audit.json", GAMES["audit"]
+    table: dict[str, Any] = {}
     vae, mdrnn = models()
-    seeds = [episode_seed("select", 0, i) for i in range(games)]
     for name in BLIND:
-        row = table.setdefault(name, {})
-        if "real" not in row:
-            envs = make_vector_env(ENV, games)
-            try:
-                parts = [
-                    play_returns(envs, Blind(name), wave.tolist(), LIMIT)[0]
-                    for wave in np.array_split(np.array(seeds), -(-games // envs.rows))
-                ]
-            finally:
-                envs.close()
-            row["real"] = np.concatenate(parts).tolist()
+        real = real_games(name, functools.partial(live, Blind(name)), "select", games)
+        row = table[name] = {"real": real.tolist()}
         for temperature in (1.0, 1.15):
-            key = f"dream {temperature}"
-            if key not in row:
-                row[key] = dreamed(vae, mdrnn.to_cell(), plans(name, seeds), temperature).tolist()
-        write_json(path, table)
+            plan = plans(name, [episode_seed("select", 0, i) for i in range(games)])
+            row[f"dream {temperature}"] = dreamed(vae, mdrnn.to_cell(), plan, temperature).tolist()
         print(f"{name:10}", {key: f"{np.mean(v):.0f} ± {np.std(v):.0f}" for key, v in row.items()})
+    write_json(path, table)
 
 
 # ------------------------------------------------------------------------------ C dreams
@@ -347,28 +366,15 @@ def world(temperature: float) -> WorldModel:
     return WorldModel(*models(), {"shipped": controller}, info)
 
 
-def real_games(agent: Agent, purpose: str, count: int, seed: int = 0) -> np.ndarray:
-    """Tics that an agent survives in some real games: (N,)."""
-    envs = make_vector_env(ENV, count)
-    seeds = np.array([episode_seed(purpose, seed, i) for i in range(count)])
-    try:
-        waves = np.array_split(seeds, -(-count // envs.rows))
-        parts = [play_returns(envs, agent, wave.tolist(), LIMIT)[0] for wave in waves]
-    finally:
-        envs.close()
-    return np.concatenate(parts)
-
-
 def choose() -> None:
-    """Real games on seeds for choosing: which search plays best, and with z sampled or not."""
-    path = LOGDIR / "choice.json"
-    table: dict[str, list[float]] = read_json(path) if path.exists() else {}
+    """Real games on seeds for choosing: which search plays best."""
+    table = {}
     for temperature in TEMPERATURES:
-        key = f"{temperature:g}"
-        if key not in table:
-            table[key] = real_games(world(temperature).agent(), "select", GAMES["select"]).tolist()
-            write_json(path, table)
-        print(f"τ = {key}: {np.mean(table[key]):.0f} ± {np.std(table[key]):.0f} on select seeds")
+        agent = world(temperature).agent()
+        name, player = search_name(temperature), functools.partial(live, agent)
+        table[f"{temperature:g}"] = tics = real_games(name, player, "select", GAMES["select"])
+        print(f"τ = {temperature:g}: {tics.mean():.0f} ± {tics.std():.0f} on select seeds")
+    write_json(LOGDIR / "choice.json", {key: tics.tolist() for key, tics in table.items()})
 
 
 def chosen() -> float:
@@ -447,37 +453,31 @@ def _hits(y: float, speed: float, balls: Sequence[Any]) -> np.ndarray:
 
 
 def test() -> None:
-    """The final test, on seeds that nothing was chosen by; what has a row is not played again."""
-    path, best = LOGDIR / "report.json", chosen()
-    rows: list[dict[str, Any]] = read_json(path, "rows")["rows"] if path.exists() else []
-    there = {row["agent"] for row in rows}
+    """The final test, on seeds that nothing was chosen by; no game is played a second time."""
+    rows: list[dict[str, Any]] = []
 
-    def add(name: str, policy: Any, games: int, **more: Any) -> None:
-        if name in there:
-            return
-        began = time.perf_counter()
-        row = evaluate(policy, ENV, games, 0, LIMIT, name=name)
+    def add(name: str, folder: str, player: Any, games: int, **more: Any) -> None:
+        tics = real_games(folder, player, "evaluate", games)
+        row = {"agent": name, "env_id": ENV, "backend": "gymnasium", "seed": 0} | summarise(tics)
         row["versions"]["vizdoom"] = version("vizdoom")
-        rows.append(row | more | {"seconds": round(time.perf_counter() - began, 1)})
-        write_json(path, {"rows": rows})
+        rows.append(row | more)
         print(f"{name}: {row['mean']:.0f} ± {row['std']:.0f} ({games} games)")
 
-    shipped = f"V + M, C from dreams at τ = {best:g}, the shipped agent"
-    add(shipped, world(best).agent(), GAMES["test"], tau=best, **dream_score(best))
-    for temperature in TEMPERATURES:
-        if temperature != best:
-            name = f"V + M, C from dreams at τ = {temperature:g}"
-            more = {"tau": temperature, **dream_score(temperature)}
-            add(name, world(temperature).agent(), GAMES["table"], **more)
+    best = chosen()
+    for temperature in sorted(TEMPERATURES, key=lambda temperature: temperature != best):
+        agent = world(temperature).agent()
+        name, games = f"V + M, C from dreams at τ = {temperature:g}", GAMES["table"]
+        if temperature == best:
+            name, games = f"{name}, the shipped agent", GAMES["test"]
+        more = {"tau": temperature, **dream_score(temperature)}
+        add(name, search_name(temperature), functools.partial(live, agent), games, **more)
     for name in ("no-op", "random", "held", "sweep 125"):
-        add(f"blind: {name}", Blind(name), GAMES["blind"])
-    add("blind: the shipped agent's moves of another game", Blind("replayed"), GAMES["blind"])
-    name, games = "a script that reads the fireballs from the game", GAMES["script"]
-    if name not in there:
-        seeds = [episode_seed("evaluate", 0, i) for i in range(games)]
-        row = {"agent": name, "env_id": ENV, "backend": "gymnasium", "seed": 0}
-        rows.append(row | summarise(dodge(seeds)))
-        write_json(path, {"rows": rows})
+        count = GAMES["sweep" if "sweep" in name else "blind"]
+        add(f"blind: {name}", name, functools.partial(live, Blind(name)), count)
+    own = "blind: the shipped agent's moves of another game"
+    add(own, "replayed", functools.partial(live, Blind("replayed")), GAMES["blind"])
+    add("a script that reads the fireballs from the game", "script", dodge, GAMES["script"])
+    write_json(LOGDIR / "report.json", {"rows": rows})
 
 
 def deaths(
@@ -641,7 +641,13 @@ def main() -> None:
         "--tau", type=float, nargs="*", default=list(TEMPERATURES),
         help="with --only dream: which searches, where two processes share them",
     )  # fmt: skip
+    parser.add_argument(
+        "--backwards", action="store_true",
+        help="begin with the last games: a second process that shares a stage with the first",
+    )  # fmt: skip
     args = parser.parse_args()
+    global BACKWARDS
+    BACKWARDS = args.backwards
     if args.only == "dream":
         dream(args.tau)
         return
