@@ -1,11 +1,16 @@
-"""The script that makes chapter 12's agent: its batches, its blind players, its counts."""
+"""Chapter 12's agent as it ships, and the script that makes it."""
 
 import importlib.util
+import json
+import sys
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pytest
+
+from wmlib import load_pretrained
+from wmlib.__main__ import main
 
 SCRIPT = Path(__file__).resolve().parents[1] / "runs" / "takecover" / "train.py"
 
@@ -93,3 +98,47 @@ def test_deaths_are_counted_by_hand(train: ModuleType) -> None:
     assert row["recall within 3"] == pytest.approx(2 / 3)
     assert row["alarms"] == 5
     assert row["precision"] == pytest.approx(2 / 5)
+
+
+# ------------------------------------------------------------------------------ what ships
+
+
+def test_it_acts_without_vizdoom(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The chapter dreams where nobody can play; C sees z, h and c, as the paper's does in Doom."""
+    monkeypatch.setitem(sys.modules, "vizdoom", None)
+    world = load_pretrained("takecover")
+    assert (world.mdrnn.latents, world.mdrnn.hiddens, world.mdrnn.mixture) == (64, 512, "latent")
+    assert sum(weight.numel() for weight in world.controller.parameters()) == 64 + 2 * 512 + 1
+    agent = world.agent(device="cpu")
+    assert agent.sees_c
+    (game, *_) = world.rollouts("agent")
+    agent.start([0])
+    moves = [agent.act(frame[None], np.zeros(1, int))[0, 0] for frame in game.observations[:60]]
+    assert set(moves) <= {-1, 0, 1}
+    assert np.mean(moves == game.actions[:60, 0]) > 0.9  # sums are rounded otherwise elsewhere
+
+
+def test_the_report_has_every_game_and_says_which_dream() -> None:
+    world = load_pretrained("takecover")
+    rows = json.loads((world.folder / "report.json").read_text())["rows"]
+    assert len({row["agent"] for row in rows}) == len(rows)
+    for row in rows:
+        assert len(row["returns"]) == row["episodes"]
+        assert row["mean"] == pytest.approx(np.mean(row["returns"]), abs=1e-3)
+        assert row["seed"] == 0
+    dreamed = {row["tau"]: row for row in rows if "tau" in row}
+    assert sorted(dreamed) == [0.1, 0.5, 1.0, 1.15, 1.3]
+    assert all(0 < row["dream_mean"] <= 2100 and row["dream_std"] >= 0 for row in dreamed.values())
+    (shipped,) = [row for row in rows if "shipped agent" in row["agent"] and "tau" in row]
+    assert shipped["episodes"] == 1000
+    assert shipped["tau"] == world.info["temperature"]
+
+
+def test_the_command_line_scores_it(tmp_path: Path) -> None:
+    pytest.importorskip("vizdoom")
+    path = tmp_path / "report.json"
+    game = ["--env", "VizdoomTakeCover-v1", "--test", "--episodes", "2", "--seed", "3"]
+    assert main([*game, "--device", "cpu", "--report", str(path)]) == 0
+    (row,) = json.loads(path.read_text())["rows"]
+    assert row["env_id"] == "VizdoomTakeCover-v1"
+    assert all(60 < tics <= 2100 for tics in row["returns"])
