@@ -10,7 +10,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadscope
 SEED := 0
 OPTIONS :=
 
-.PHONY: help book lab test check plain lint driver colab bench address clean
+.PHONY: help book lab test check plain lint driver colab bench doom address clean
 
 help:
 	@echo "make book    build the site and print where it is"
@@ -22,6 +22,7 @@ help:
 	@echo "make colab   run every chapter on a stand-in for Colab"
 	@echo "make bench   measure this machine"
 	@echo "make address URL=https://github.com/you/your-fork"
+	@echo "make doom    train chapter 12's agent from nothing, hours on two cores"
 	@echo "make clean   remove the built site"
 
 book: $(VENV)/.reader
@@ -66,6 +67,10 @@ colab: $(VENV)/.reader
 
 bench: $(VENV)/.dev
 	$(BIN)/python tests/benchmarks/run.py
+
+# It goes on where it was stopped; what it needs and leaves is said in runs/takecover/README.md.
+doom: $(VENV)/.dev
+	$(BIN)/python runs/takecover/train.py
 
 address: $(VENV)/.reader
 	$(BIN)/python book/address.py $(URL)

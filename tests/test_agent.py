@@ -254,3 +254,19 @@ def test_sizes_that_do_not_fit_are_both_named(
 ) -> None:
     with pytest.raises(ValueError, match=words):
         Agent(vae, memory, controller, CAR)
+
+
+def test_c_may_see_all_that_m_remembers(vae: ConvVAE, cell: MDRNNCell, frames: np.ndarray) -> None:
+    """With 2 H inputs more than z, C sees h and c, in this order, as they are before the step."""
+    torch.manual_seed(3)
+    controller = Controller(L, 2 * H, 3)
+    agent = Agent(vae, cell, controller, CAR, amp=False)
+    actions, hidden = drive(agent, frames[:, :1], [0]), cell.get_init_hidden(1)
+    with torch.no_grad():
+        for t in range(STEPS):
+            z, _ = vae.encoder(frames_to_tensor(frames[t, :1]))
+            told = agent.action_map(controller(torch.cat([z, *hidden], dim=-1)))
+            np.testing.assert_allclose(actions[t], told, atol=1e-5)
+            hidden = cell.step(told, z, hidden)
+    with pytest.raises(ValueError, match="C's inputs"):
+        Agent(vae, cell, Controller(L, 3 * H, 3), CAR)

@@ -19,8 +19,8 @@ def title(path: Path) -> str:
     return first.partition(" · ")[2].replace("$", "")
 
 
-def test_there_are_twelve_chapters() -> None:
-    assert [path.stem[:2] for path in CHAPTERS] == [f"{number:02}" for number in range(12)]
+def test_there_are_thirteen_chapters() -> None:
+    assert [path.stem[:2] for path in CHAPTERS] == [f"{number:02}" for number in range(13)]
 
 
 def test_the_map_leads_to_every_other_chapter_wherever_it_is_read() -> None:

@@ -1,5 +1,7 @@
 """The real world as pictures, the seeds of its episodes, and the way into its action space."""
 
+import sys
+from pathlib import Path
 from typing import Any
 
 import counting_env
@@ -10,8 +12,19 @@ import torch
 from gymnasium.spaces import Box, Discrete
 from gymnasium.utils.env_checker import check_env
 
-from wmlib.envs import PURPOSES, ActionMap, GymImageEnv, episode_seed, make_env, make_image_env
+from wmlib.collect import play
+from wmlib.envs import (
+    PURPOSES,
+    ActionMap,
+    GymImageEnv,
+    action_space,
+    episode_seed,
+    make_env,
+    make_image_env,
+)
 from wmlib.pixels import resize
+from wmlib.policies import make_policy
+from wmlib.vector_envs import make_vector_env
 
 COUNTING = "counting_env:Counting-v0"
 CAR = Box(np.float32([-1, 0, 0]), np.float32([1, 1, 1]))
@@ -283,3 +296,106 @@ def test_without_the_fast_folder_gymnasium_draws_its_car_racing(
     assert type(env.unwrapped) is type(theirs.unwrapped)
     env.close()
     theirs.close()
+
+
+# ------------------------------------------------------------------------------ TakeCover in Doom
+
+DOOM = "VizdoomTakeCover-v1"
+
+
+def played(env: gym.Env, seed: int, push: int = 0) -> tuple[list[np.ndarray], tuple[bool, bool]]:
+    """All frames of a game with one key held, and how it ended."""
+    frames = [env.reset(seed=seed)[0]]
+    for _ in range(3000):
+        frame, reward, terminated, truncated, _ = env.step(np.array([push], np.int8))
+        assert reward == 1
+        frames.append(frame)
+        if terminated or truncated:
+            return frames, (terminated, truncated)
+    raise AssertionError("the game has no end")
+
+
+def test_take_cover_is_the_papers_game(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seeds repeat, death terminates, the crop is 400 of 480 rows, and nothing is left behind."""
+    pytest.importorskip("vizdoom")
+    monkeypatch.chdir(tmp_path)
+    env = make_env(DOOM)
+    assert env.observation_space.shape == (200, 320, 3)
+    assert env.action_space == action_space(DOOM) == gym.spaces.Box(-1, 1, (1,), np.int8)
+    first, ended = played(env, seed=5)
+    again, _ = played(env, seed=5)
+    other, _ = played(env, seed=6)
+    env.close()
+    assert ended == (True, False)
+    assert 60 < len(first) < 400  # facts: who stands still lives for 130 ± 48 tics
+    np.testing.assert_array_equal(np.stack(first), np.stack(again))
+    assert len(other) != len(first) or not np.array_equal(np.stack(other), np.stack(first))
+    np.testing.assert_array_equal(first[-1], first[-2])  # the engine's last frame is black
+    assert first[-1].any()
+    assert not list(tmp_path.iterdir())
+
+
+def test_take_covers_crop_and_sides() -> None:
+    """The picture is ViZDoom's own without the status bar; 1 moves right: the wall moves left."""
+    pytest.importorskip("vizdoom")
+    env = make_env(DOOM)
+    env.reset(seed=5)
+    whole = env.unwrapped.state.screen_buffer
+    np.testing.assert_array_equal(env.reset(seed=5)[0], whole[:200])
+    positions = []
+    for push in (-1, 0, 1):
+        env.reset(seed=5)
+        for _ in range(20):
+            env.step(np.array([push], np.int8))
+        positions.append(env.unwrapped.game.get_last_action())
+    env.close()
+    assert positions == [[1, 0], [0, 0], [0, 1]]  # its buttons: MOVE_LEFT, MOVE_RIGHT
+
+
+def test_running_out_of_time_is_no_death() -> None:
+    pytest.importorskip("vizdoom")
+    env = make_image_env(DOOM, episode_timeout=44)
+    frames, ended = played(env, seed=5)
+    env.close()
+    assert ended == (False, True)
+    assert frames[0].shape == (64, 64, 3)
+    assert len(frames) == 1 + 44
+
+
+def test_without_vizdoom_its_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "vizdoom", None)
+    monkeypatch.delitem(sys.modules, "vizdoom.gymnasium_wrapper", raising=False)
+    assert action_space(DOOM).shape == (1,)
+    with pytest.raises(ValueError, match=r"pip install 'wmlib\[doom\]'"):
+        make_env(DOOM)
+
+
+def test_games_side_by_side_are_what_each_is_alone() -> None:
+    """Three rows of one vector environment, of which the first ends early."""
+    pytest.importorskip("vizdoom")
+    seeds, alone = [5, 6], []
+    for seed in seeds:
+        env = make_image_env(DOOM)
+        alone.append(played(env, seed)[0])
+        env.close()
+    envs, kept = make_vector_env(DOOM, 3), {0: [], 1: []}
+    still = make_policy(lambda frame: np.zeros(1, np.int8), envs.action_space, 3000)
+    for step in play(envs, still, seeds, 3000):
+        for row, frame in zip(step.rows, step.frames, strict=True):
+            kept[int(row)].append(frame)
+    envs.close()
+    for row, frames in enumerate(alone):
+        np.testing.assert_array_equal(np.stack(kept[row]), np.stack(frames[:-1]))
+
+
+def test_whole_numbers_share_the_range_equally() -> None:
+    """The paper's Doom: below -1/3 left, above 1/3 right, else stay; zero output stays."""
+    actions = ActionMap(Box(-1, 1, (1,), np.int8))
+    tanh = torch.tensor([-0.999999, -0.34, -0.33, 0.0, 0.33, 0.34, 0.999999])
+    outputs = torch.cat([tanh.atanh(), torch.tensor([-99.0, 99.0])])[:, None]
+    told = actions(outputs)
+    assert told.flatten().tolist() == [-1, -1, 0, 0, 0, 1, 1, -1, 1]
+    executed = actions.to_env(told.numpy())
+    assert executed.dtype == np.int8
+    assert all(actions.space.contains(action) for action in executed)
+    np.testing.assert_array_equal(actions.from_env(executed), told.numpy())

@@ -242,3 +242,26 @@ def test_a_memory_of_another_kind_dreams_too(rollouts: list[Rollout]) -> None:
     returns = dreams(population, SEEDS).returns
     assert returns.shape == (3, 4)
     assert len(np.unique(returns)) == 12
+
+
+def test_where_m_predicts_no_reward_each_step_pays_the_same(
+    agent: Agent, rollouts: list[Rollout], population: np.ndarray
+) -> None:
+    evaluator = DreamEvaluator(
+        agent, rollouts, burn_in=BURN_IN, time_limit=LIMIT, living_reward=0.5
+    )
+    scores = evaluator(population, SEEDS)
+    assert scores.returns.sum() == scores.steps / 2
+    assert (scores.returns <= LIMIT / 2).all()
+    assert len(np.unique(scores.returns)) > 1
+
+
+def test_dreams_of_a_memory_with_a_mixture_for_each_latent(rollouts: list[Rollout]) -> None:
+    """A dream is what it is, whatever stands beside it, there too."""
+    torch.manual_seed(0)
+    vae, cell = ConvVAE(3, L), MDRNNCell(L, 3, H, 2, "latent")
+    dream = Dream(vae, cell, rollouts, burn_in=0)
+    many = dream.begin(SEEDS), dream.step(torch.zeros(len(SEEDS), 3))[0]
+    alone = dream.begin(SEEDS[1:2]), dream.step(torch.zeros(1, 3))[0]
+    for batch, one in zip(many, alone, strict=True):
+        torch.testing.assert_close(batch[1:2], one)

@@ -324,3 +324,60 @@ def test_a_v_of_another_size_is_named_with_both(mdrnn: MDRNN) -> None:
 def test_a_state_that_is_no_mdrnn_names_its_origin() -> None:
     with pytest.raises(ValueError, match=r"m\.tar holds no MDRNN"):
         mdrnn_from_state(nn.Linear(2, 2).state_dict(), latent_size=L, origin="m.tar")
+
+
+# ---------------------------------------------------------------------- the paper's M in Doom
+
+
+def test_the_papers_number_of_parameters_in_doom() -> None:
+    """1,678,785 there: torch has two bias vectors for the LSTM's one, and a reward head."""
+    count = sum(parameter.numel() for parameter in MDRNN(64, 2, 512, 5, "latent").parameters())
+    assert count == 1_678_785 + 4 * 512 + 513
+
+
+@pytest.mark.parametrize("mixture", ["vector", "latent"])
+def test_the_weights_tell_which_mixture(mixture: str) -> None:
+    model = MDRNN(64, 1, 16, 5, mixture)
+    again = mdrnn_from_state(model.state_dict(), 64)
+    assert (again.mixture, again.gaussians, again.actions) == (mixture, 5, 1)
+    action, z = torch.randn(3, 2, 1), torch.randn(3, 2, 64)
+    hidden, cell = MDRNNCell(64, 1, 16, 5, mixture).get_init_hidden(2), again.to_cell()
+    for t, expected in enumerate(zip(*again(action, z), strict=True)):
+        *found, hidden = cell(action[t], z[t], hidden)
+        for one, other in zip(found, expected, strict=True):
+            torch.testing.assert_close(one, other)
+    assert cell.mixture == mixture
+
+
+def test_an_unknown_mixture_is_named() -> None:
+    with pytest.raises(ValueError, match="mixture must be one of"):
+        MDRNN(L, A, H, K, "pixel")
+
+
+def batch_first() -> tuple[Tensor, ...]:
+    reward, terminal = torch.randn(B, T), (torch.rand(B, T) < 0.3).float()
+    return torch.randn(B, T, L), torch.randn(B, T, A), reward, terminal, torch.randn(B, T, L)
+
+
+def test_the_end_counts_as_often_as_its_weight_says(mdrnn: MDRNN) -> None:
+    """Weight 3 is as if each step that ends an episode stood there three times."""
+    batch = batch_first()
+    bce = get_loss(mdrnn, *batch, False, L, terminal_weight=3.0)["bce"]
+    logit, terminal = mdrnn(batch[1].transpose(0, 1), batch[0].transpose(0, 1))[4], batch[3].T
+    each = -Bernoulli(logits=logit).log_prob(terminal)
+    torch.testing.assert_close(bce, (each * (1 + 2 * terminal)).mean())
+
+
+def test_padding_counts_for_nothing() -> None:
+    model = MDRNN(L, A, H, K, "latent")
+    batch, mask = batch_first(), torch.ones(B, T)
+    mask[:, -2:] = 0
+    padded = [part.clone() for part in batch]
+    for part in padded:
+        part[:, -2:] = 9.0
+    found = get_loss(model, *padded, True, L, 10.0, mask)
+    expected = get_loss(model, *(part[:, :-2] for part in batch), True, L, 10.0)
+    for key, value in expected.items():
+        torch.testing.assert_close(found[key], value)
+    total = expected["gmm"] / L + expected["bce"] + expected["mse"]
+    torch.testing.assert_close(expected["loss"], total)

@@ -196,3 +196,52 @@ def test_noise_of_the_callers_own_is_used() -> None:
     expected = mus[rows, winner] + math.sqrt(0.5) * sigmas[rows, winner] * normal
     torch.testing.assert_close(z, expected)
     assert winner.unique().numel() == K
+
+
+# ---------------------------------------------------------------- a mixture of each latent's own
+
+
+def own_mixtures(*shape: int) -> tuple[Tensor, Tensor, Tensor]:
+    mus, sigmas = torch.randn(*shape, K, L), 0.3 + torch.rand(*shape, K, L)
+    return mus, sigmas, torch.randn(*shape, K, L).log_softmax(-2)
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (3, 1), (7, 5)])
+def test_a_mixture_of_each_latents_own_is_their_product(shape: tuple[int, ...]) -> None:
+    z, (mus, sigmas, logpi) = torch.randn(*shape, L), own_mixtures(*shape)
+    each = MixtureSameFamily(
+        Categorical(logits=logpi.transpose(-1, -2)),
+        Normal(mus.transpose(-1, -2), sigmas.transpose(-1, -2)),
+    )
+    nll = gmm_loss(z, mus, sigmas, logpi, reduce=False)
+    assert nll.shape == shape
+    torch.testing.assert_close(nll, -each.log_prob(z).sum(-1), rtol=1e-5, atol=1e-5)
+
+
+def test_with_one_gaussian_both_kinds_of_mixture_are_the_same() -> None:
+    z, (mus, sigmas, _) = torch.randn(B, L), own_mixtures(B)
+    mus, sigmas = mus[:, :1], sigmas[:, :1]
+    torch.testing.assert_close(
+        gmm_loss(z, mus, sigmas, torch.zeros(B, 1, L)), gmm_loss(z, mus, sigmas, torch.zeros(B, 1))
+    )
+
+
+def test_each_latent_draws_its_own_component() -> None:
+    """Two far components: as a vector all latents jump together, on their own they do not."""
+    n = 2000
+    mus = torch.tensor([-10.0, 10.0])[:, None].expand(n, 2, L)
+    sigmas = torch.full((n, 2, L), 0.1)
+    share = torch.tensor([0.25, 0.75]).log()
+    together = sample_gmm(mus, sigmas, share.expand(n, 2)) > 0
+    apart = sample_gmm(mus, sigmas, share[:, None].expand(n, 2, L)) > 0
+    assert (together == together[:, :1]).all()
+    assert not (apart == apart[:, :1]).all()
+    for drawn in (together, apart):
+        assert abs(float(drawn.float().mean()) - 0.75) < 0.05
+
+
+def test_low_temperature_takes_each_latents_likeliest_component() -> None:
+    mus, sigmas, logpi = own_mixtures(B)
+    drawn = sample_gmm(mus, sigmas, logpi, temperature=1e-6)
+    best = mus.gather(-2, logpi.argmax(-2, keepdim=True)).squeeze(-2)
+    torch.testing.assert_close(drawn, best, atol=0.02, rtol=0)

@@ -122,3 +122,14 @@ def test_each_page_has_one_place_for_what_is_made(monkeypatch: pytest.MonkeyPatc
     pages.fill(None, name, source)
     assert pages.MARK not in source[0]
     assert len(source[0]) > len(text)
+
+
+def test_what_was_learned_in_dreams_stands_beside_the_papers(
+    page: ModuleType, tmp_path: Path
+) -> None:
+    dreamed = row("C", 700.0) | {"tau": 1.15, "dream_mean": 1400.4, "dream_std": 600.0}
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "report.json").write_text(json.dumps({"rows": [dreamed, row("blind")]}))
+    text = "\n".join(page.results())
+    assert "| 1.15 | 1400 ± 600 | 700 ± 36 | 918 ± 546 | 1092 ± 556 |" in text
+    assert "What the search for C took" not in text

@@ -12,7 +12,7 @@ from wmlib.config import WMControllerConfig, WMMDNRNNConfig, WMVAEConfig
 from wmlib.envs import TIME_LIMIT, make_env
 from wmlib.evaluation import score, test_trained_model
 from wmlib.pipeline import PRESETS, Run
-from wmlib.world import load_pretrained
+from wmlib.world import SHIPPED, SHIPPED_FOR, load_pretrained
 
 STAGES = {"vae": WMVAEConfig, "rnn": WMMDNRNNConfig, "ctrl": WMControllerConfig}
 # Set by flags without a stage, or by the environment.
@@ -38,7 +38,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--data_dir", help="rollouts (default: data/<env>)")
     add("--logdir", help="checkpoints and logs (default: results/<env>)")
     add("--num_rollouts", type=int, help="rollouts of the first collection")
-    add("--policy", help="policy of the first collection: random, brownian or held")
+    add("--policy", help="policy of the first collection: random, brownian, held or long-held")
     add("--latent_size", type=int, help="length of z")
     add("--rnn_hidden", type=int, help="LSTM units")
     add("--vae_epochs", type=int, dest="vae_num_epochs", help="training epochs of V")
@@ -131,7 +131,9 @@ def _test(args: argparse.Namespace, logdir: str | None) -> None:
     options |= {key: ctrl[key] for key in ("max_workers",) if key in ctrl}
     acting = {"device": args.device or "cuda", "sample_z": ctrl.get("sample_z", False)}
     if logdir is None:
-        agent = load_pretrained().agent(**acting)
+        world = load_pretrained(SHIPPED_FOR.get(args.env, SHIPPED))
+        options["time_limit"] = world.info.get("time_limit", options["time_limit"])
+        agent = world.agent(**acting)
         report = score({"V + M, the shipped agent": agent}, args.report, **options)
     else:
         path = args.report or f"{logdir}/report.json"

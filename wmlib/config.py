@@ -163,6 +163,10 @@ class WMMDNRNNConfig(_Config):
     logdir: str = knob("results", "folder for checkpoints, films and logs")
     noreload: bool = knob(False, "start anew even where a checkpoint exists")
     include_reward: bool = knob(True, "whether M learns to predict the reward")
+    mixture: str = knob(
+        "vector", "one mixture for all of z, or one for each latent", choices=("vector", "latent")
+    )
+    terminal_weight: float = knob(1.0, "what a step that ends an episode counts", low=TINY)
     scheduler_patience: int = knob(5, "epochs without progress before the rate falls", low=0)
     scheduler_factor: float = knob(0.5, "what the rate is multiplied by", low=TINY, high=1 - TINY)
     early_stopping_patience: int = knob(30, "epochs without progress before the end", low=0)

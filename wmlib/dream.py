@@ -95,7 +95,9 @@ class Dream:
         self.hidden = self.cell.watch(a, z)
         self.z = torch.stack([self.starts[e][0][step] for e, step in moments]).to(self.device)
         own = range(len(moments)) if seeds is None else seeds
-        sizes = {"standard_exponential": self.cell.gaussians, "standard_normal": self.cell.latents}
+        own_mixtures = self.cell.latents if self.cell.mixture == "latent" else 1
+        sizes = {"standard_exponential": self.cell.gaussians * own_mixtures}
+        sizes |= {"standard_normal": self.cell.latents}
         self.noise = Noise(own, self.device, **sizes)
         self.streams = torch.arange(len(moments), device=self.device)
         return self.z
@@ -112,8 +114,9 @@ class Dream:
             the episode ends here.
         """
         mus, sigmas, logpi, reward, done, self.hidden = self.cell(action, self.z, self.hidden)
-        exponential, normal = self.noise.draw(self.streams)  # (N, K), (N, L)
-        self.z = sample_gmm(mus, sigmas, logpi, self.temperature, noise=(exponential, normal))
+        exponential, normal = self.noise.draw(self.streams)  # (N, K) or (N, K · L), and (N, L)
+        noise = exponential.view_as(logpi), normal
+        self.z = sample_gmm(mus, sigmas, logpi, self.temperature, noise=noise)
         return self.z, reward, done.sigmoid()
 
     def keep(self, rows: Tensor) -> None:

@@ -1,5 +1,8 @@
 """The real world as 64×64 pictures."""
 
+import contextlib
+import copy
+import tempfile
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +16,20 @@ from wmlib.devices import faster
 from wmlib.pixels import FRAME_SIZE, resize
 
 TIME_LIMIT = 1000  # steps of an episode, where nothing else is said
+TAKE_COVER = "VizdoomTakeCover-v1"
+# The paper's game: half of its 640 × 480 pixels, its status bar, its start and its time limit.
+TAKE_COVER_SETTINGS: dict[str, Any] = {
+    "doom_skill": 4,  # the paper's code asks for 5, and its engine knew no more than 4
+    "screen_resolution": "RES_320X240",
+    "screen_format": "RGB24",
+    "render_hud": True,
+    "render_weapon": False,
+    "render_crosshair": False,
+    "render_decals": False,
+    "render_particles": False,
+    "episode_start_time": 14,
+    "episode_timeout": 2100,
+}
 PURPOSES = ("collect", "train", "select", "evaluate")
 
 
@@ -75,14 +92,81 @@ class GymImageEnv(gym.ObservationWrapper, RecordConstructorArgs):
         return resize(picture, self.size)
 
 
+class TakeCover(gym.Wrapper[Any, Any, Any, Any]):
+    """Doom's TakeCover as the paper played it: dodge fireballs, one point for each tic alive.
+
+    Observations are the top 400 of 480 rows, without the status bar; (200, 320, 3) uint8. An action
+    is one whole number: -1 left, 0 stay, 1 right. Only death terminates; the 2,100th tic truncates.
+    The engine shows nothing once a game is over: the last frame is shown again.
+
+    Args:
+        env: ViZDoom's own environment.
+
+    Source: Ha & Schmidhuber (2018), section 4; their code for crop, skill, start and limit.
+    """
+
+    ACTIONS = gym.spaces.Box(-1, 1, (1,), np.int8)
+    BUTTONS = (2, 0, 1)  # what ViZDoom calls left, nothing and right
+
+    def __init__(self, env: gym.Env[Any, Any]) -> None:
+        super().__init__(env)
+        height, width, _ = env.observation_space["screen"].shape  # type: ignore[index]
+        self.rows = round(height * 400 / 480)
+        self.observation_space = gym.spaces.Box(0, 255, (self.rows, width, 3), np.uint8)
+        self.action_space = copy.deepcopy(self.ACTIONS)
+        self.scratch: tempfile.TemporaryDirectory[str] | None = None
+
+    def reset(self, **kwargs: Any) -> tuple[np.ndarray, dict[str, Any]]:
+        """See Gymnasium."""
+        if self.scratch is None:  # the engine starts now, and writes into the working directory
+            self.scratch = tempfile.TemporaryDirectory(prefix="vizdoom-")
+            with contextlib.chdir(self.scratch.name):
+                observation, info = self.env.reset(**kwargs)
+        else:
+            observation, info = self.env.reset(**kwargs)
+        self.last: np.ndarray = observation["screen"][: self.rows]
+        return self.last, info
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        """See Gymnasium."""
+        button = self.BUTTONS[int(np.asarray(action).item()) + 1]
+        observation, reward, ended, truncated, info = self.env.step(button)
+        if not ended:
+            self.last = observation["screen"][: self.rows]
+        # ViZDoom calls a game that ran out of time both terminated and truncated.
+        return self.last, float(reward), ended and not truncated, truncated, info
+
+    def close(self) -> None:
+        """End the engine's process and remove what it wrote."""
+        super().close()
+        if self.scratch is not None:
+            self.scratch.cleanup()
+            self.scratch = None
+
+
+def _make_take_cover(**kwargs: Any) -> TakeCover:
+    try:
+        import vizdoom.gymnasium_wrapper  # noqa: F401  # registers it
+    except ModuleNotFoundError as error:
+        raise ValueError(
+            f"environment {TAKE_COVER!r} cannot be made: {error}; pip install 'wmlib[doom]'"
+        ) from error
+    settings = {**TAKE_COVER_SETTINGS, **kwargs}
+    env = gym.make(TAKE_COVER, render_mode="rgb_array", disable_env_checker=True, **settings)
+    return TakeCover(env)
+
+
 def make_env(env_name: str, **kwargs: Any) -> gym.Env:
     """One Gymnasium environment that can show pictures; ``module:Id`` names work.
 
     CarRacing-v3 is drawn by ``wmlib.fast`` where that is there: the same game and pictures.
+    ``VizdoomTakeCover-v1`` is the paper's game of that name; see ``TakeCover``.
 
     Raises:
         ValueError: If Gymnasium does not know the name, or no longer.
     """
+    if env_name == TAKE_COVER:
+        return _make_take_cover(**kwargs)
     try:
         spec: Any = env_name
         if env_name == "CarRacing-v3" and (quicker := faster("car_racing")):
@@ -98,6 +182,15 @@ def make_env(env_name: str, **kwargs: Any) -> gym.Env:
         raise ValueError(f"environment {env_name!r} cannot be made: {error}; {hint}") from error
 
 
+def action_space(env_name: str, **kwargs: Any) -> gym.Space[Any]:
+    """The action space of an environment; TakeCover's is known without ViZDoom."""
+    if env_name == TAKE_COVER:
+        return copy.deepcopy(TakeCover.ACTIONS)
+    env = make_env(env_name, **kwargs)
+    env.close()
+    return env.action_space
+
+
 def make_image_env(env_name: str, **kwargs: Any) -> GymImageEnv:
     """One environment as 64×64 pictures."""
     return GymImageEnv(make_env(env_name, **kwargs))
@@ -110,6 +203,8 @@ class ActionMap:
 
     - CarRacing (a box from [-1, 0, 0] to [1, 1, 1]): steering tanh, gas sigmoid, brake
       clip(tanh, 0, 1). Zero output is half throttle and no brake: a car that moves.
+    - a bounded box of whole numbers: tanh, each number with an equal share of its range; zero
+      output is the middle one.
     - any other bounded box: tanh, stretched to the box's own bounds; unbounded sides stay as
       they are.
     - discrete: the largest output wins; M is told one-hot.
@@ -121,11 +216,12 @@ class ActionMap:
         size: Number A of C's outputs, and the length of the action M is told.
         is_car: Whether this is CarRacing's box.
         is_bounded: Whether this is a box with all its sides bounded.
+        is_whole: Whether this is such a box of whole numbers.
     """
 
     def __init__(self, space: gym.Space[Any]) -> None:
         self.space = space
-        self.is_car = self.is_bounded = False
+        self.is_car = self.is_bounded = self.is_whole = False
         if isinstance(space, gym.spaces.Discrete):
             self.size = int(space.n)
         elif isinstance(space, gym.spaces.Box):
@@ -134,6 +230,7 @@ class ActionMap:
             self.high = torch.as_tensor(space.high.reshape(-1), dtype=torch.float32)
             self.is_car = self.low.tolist() == [-1, 0, 0] and self.high.tolist() == [1, 1, 1]
             self.is_bounded = bool(torch.isfinite(self.low).all() & torch.isfinite(self.high).all())
+            self.is_whole = self.is_bounded and np.issubdtype(space.dtype, np.integer)
         else:
             raise ValueError(
                 f"action space {space} is not supported: Box and Discrete are; "
@@ -150,7 +247,10 @@ class ActionMap:
         if not self.is_bounded:
             return outputs.clamp(self.low.to(outputs), self.high.to(outputs))
         low, high = self.low.to(outputs), self.high.to(outputs)
-        return low + (high - low) * (outputs.tanh() + 1) / 2
+        share = (outputs.tanh() + 1) / 2
+        if self.is_whole:
+            return low + (share * (high - low + 1)).floor().clamp(max=high - low)
+        return low + (high - low) * share
 
     def to_env(self, told: np.ndarray) -> np.ndarray:
         """Told actions (B, A) float32 as the environment takes them: (B, *shape) or (B,) int64."""

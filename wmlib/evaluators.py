@@ -138,7 +138,9 @@ class DreamEvaluator:
         rollouts, temperature, burn_in: See ``Dream``. With τ above 1, what only works by exploiting
             M's mistakes pays less.
         time_limit: Longest episode in steps.
-        end_probability: See above.
+        end_probability: See above. Where M learned with a ``terminal_weight``, 0.5 is what is
+            taken for the end; the step to it is paid, too.
+        living_reward: What each step pays, where M does not predict rewards.
 
     Source: Ha & Schmidhuber (2018), section 4.
     """
@@ -151,11 +153,13 @@ class DreamEvaluator:
         burn_in: int = 30,
         time_limit: int = TIME_LIMIT,
         end_probability: float = 0.5,
+        living_reward: float | None = None,
     ) -> None:
         device, cell = str(agent.device), agent.cell
         self.agent = agent
         self.dream = Dream(agent.vae, cell, rollouts, temperature, burn_in, device, fast=True)  # type: ignore[arg-type]
         self.time_limit, self.end_probability = time_limit, end_probability
+        self.living_reward = living_reward
 
     @torch.inference_mode()
     def __call__(self, population: np.ndarray, seeds: Sequence[int], final: bool = False) -> Scores:
@@ -170,7 +174,7 @@ class DreamEvaluator:
         rows, steps = torch.arange(episodes, device=device), 0
         for _ in range(self.time_limit):
             _, reward, end = dream.step(agent.decide(dream.z, dream.hidden, flat))
-            returns[rows] += reward
+            returns[rows] += reward if self.living_reward is None else self.living_reward
             steps += len(rows)
             going = end < self.end_probability
             if not going.all():

@@ -15,26 +15,34 @@ LOGSIGMA_RANGE = (-7.0, 3.0)
 
 Prediction = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
 Hidden = tuple[Tensor, Tensor]
+MIXTURES = ("vector", "latent")
 
 
 class _MDRNNBase(nn.Module):
     """What the sequence model and the cell share: the sizes and the output head."""
 
-    def __init__(self, latents: int, actions: int, hiddens: int, gaussians: int) -> None:
+    def __init__(
+        self, latents: int, actions: int, hiddens: int, gaussians: int, mixture: str = "vector"
+    ) -> None:
         super().__init__()
+        if mixture not in MIXTURES:
+            raise ValueError(f"mixture must be one of {MIXTURES}, found {mixture!r}")
         self.latents, self.actions = latents, actions
-        self.hiddens, self.gaussians = hiddens, gaussians
-        self.gmm_linear = nn.Linear(hiddens, (2 * latents + 1) * gaussians + 2)
+        self.hiddens, self.gaussians, self.mixture = hiddens, gaussians, mixture
+        self.weights = latents if mixture == "latent" else 1  # mixture weights per Gaussian
+        self.gmm_linear = nn.Linear(hiddens, (2 * latents + self.weights) * gaussians + 2)
 
     def head(self, h: Tensor) -> Prediction:
         """Hidden states (*, H) to mixture, reward and terminal logit."""
-        size = self.gaussians * self.latents
-        mus, logsigmas, pi, r, d = (
-            self.gmm_linear(h).float().split([size, size, self.gaussians, 1, 1], -1)
-        )
+        size, weights = self.gaussians * self.latents, self.gaussians * self.weights
+        mus, logsigmas, pi, r, d = self.gmm_linear(h).float().split([size, size, weights, 1, 1], -1)
         shape = (*h.shape[:-1], self.gaussians, self.latents)
         sigmas = logsigmas.reshape(shape).clamp(*LOGSIGMA_RANGE).exp()
-        return mus.reshape(shape), sigmas, pi.log_softmax(-1), r.squeeze(-1), d.squeeze(-1)
+        if self.mixture == "latent":
+            logpi = pi.reshape(shape).log_softmax(-2)
+        else:
+            logpi = pi.log_softmax(-1)
+        return mus.reshape(shape), sigmas, logpi, r.squeeze(-1), d.squeeze(-1)
 
 
 class MDRNN(_MDRNNBase):
@@ -47,12 +55,16 @@ class MDRNN(_MDRNNBase):
         actions: Length A of the action M is told.
         hiddens: LSTM units H.
         gaussians: Mixture components K.
+        mixture: ``"vector"``, one mixture for the whole of z, or ``"latent"``, one for each of its
+            numbers, as the paper has it.
 
     Source: Ha & Schmidhuber (2018), section 2.2 and appendix A.2.
     """
 
-    def __init__(self, latents: int, actions: int, hiddens: int, gaussians: int) -> None:
-        super().__init__(latents, actions, hiddens, gaussians)
+    def __init__(
+        self, latents: int, actions: int, hiddens: int, gaussians: int, mixture: str = "vector"
+    ) -> None:
+        super().__init__(latents, actions, hiddens, gaussians, mixture)
         self.rnn = nn.LSTM(latents + actions, hiddens)
 
     def forward(self, actions: Tensor, latents: Tensor) -> Prediction:
@@ -63,8 +75,8 @@ class MDRNN(_MDRNNBase):
             latents: (T, B, L).
 
         Returns:
-            ``mus, sigmas`` (T, B, K, L), ``logpi`` (T, B, K), rewards (T, B) and terminal
-            *logits* (T, B).
+            ``mus, sigmas`` (T, B, K, L), ``logpi`` (T, B, K), or (T, B, K, L) for a mixture of each
+            latent's own, rewards (T, B) and terminal *logits* (T, B).
         """
         h, _ = self.rnn(torch.cat([actions, latents], dim=-1))  # (T, B, H)
         return self.head(h)
@@ -82,10 +94,13 @@ class MDRNNCell(_MDRNNBase):
         actions: Length A of the action M is told.
         hiddens: LSTM units H.
         gaussians: Mixture components K.
+        mixture: See ``MDRNN``.
     """
 
-    def __init__(self, latents: int, actions: int, hiddens: int, gaussians: int) -> None:
-        super().__init__(latents, actions, hiddens, gaussians)
+    def __init__(
+        self, latents: int, actions: int, hiddens: int, gaussians: int, mixture: str = "vector"
+    ) -> None:
+        super().__init__(latents, actions, hiddens, gaussians, mixture)
         self.rnn = nn.LSTMCell(latents + actions, hiddens)
 
     def forward(
@@ -125,7 +140,7 @@ class MDRNNCell(_MDRNNBase):
     @classmethod
     def from_mdrnn(cls, mdrnn: MDRNN) -> MDRNNCell:
         """Transfer the weights of a trained sequence model, by a copy."""
-        cell = cls(mdrnn.latents, mdrnn.actions, mdrnn.hiddens, mdrnn.gaussians)
+        cell = cls(mdrnn.latents, mdrnn.actions, mdrnn.hiddens, mdrnn.gaussians, mdrnn.mixture)
         # nn.LSTM names its layers (weight_ih_l0); nn.LSTMCell has just one (weight_ih).
         renamed = {key.removesuffix("_l0"): value for key, value in mdrnn.state_dict().items()}
         cell.load_state_dict(renamed)
@@ -141,10 +156,14 @@ def get_loss(
     latent_next_obs: Tensor,
     include_reward: bool,
     latent_size: int,
+    terminal_weight: float = 1.0,
+    mask: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """The loss of M on a batch of windows.
 
     ``(gmm + bce [+ mse]) / (latent_size + 2)``, or ``+ 1`` without the reward: near 1 per step.
+    Where each latent has a mixture of its own it is the authors' sum, ``gmm / latent_size + bce
+    [+ mse]``: the end of an episode, one step in hundreds, then counts as much as a latent.
 
     Args:
         mdrnn: The sequence model.
@@ -155,25 +174,38 @@ def get_loss(
         latent_next_obs: z_{t+1} (B, T, L).
         include_reward: Whether the reward's squared error counts.
         latent_size: L, for the scale.
+        terminal_weight: What a step that ends an episode counts in the cross-entropy. With w, a
+            logit above 0 means a probability above 1 / (1 + w).
+        mask: 1 where a step counts (B, T), 0 where it pads a shorter episode; by default all do.
 
     Returns:
         Scalars ``gmm`` (nats per step), ``bce`` (nats), ``mse`` and ``loss``.
     """
     latents, actions = latent_obs.transpose(0, 1), action.transpose(0, 1)  # (T, B, ·)
     mus, sigmas, logpi, r, d = mdrnn(actions, latents)
-    gmm = gmm_loss(latent_next_obs.transpose(0, 1), mus, sigmas, logpi)
-    bce = F.binary_cross_entropy_with_logits(d, terminal.transpose(0, 1))
-    if include_reward:
-        mse, scale = F.mse_loss(r, reward.transpose(0, 1)), latent_size + 2
+    counts = torch.ones_like(d) if mask is None else mask.transpose(0, 1)
+
+    def mean(values: Tensor) -> Tensor:
+        return (values * counts).sum() / counts.sum()
+
+    gmm = mean(gmm_loss(latent_next_obs.transpose(0, 1), mus, sigmas, logpi, reduce=False))
+    bce = mean(
+        F.binary_cross_entropy_with_logits(
+            d, terminal.transpose(0, 1), pos_weight=d.new_tensor(terminal_weight), reduction="none"
+        )
+    )
+    mse = mean((r - reward.transpose(0, 1)).square()) if include_reward else torch.zeros_like(gmm)
+    if logpi.ndim == mus.ndim:
+        loss = gmm / latent_size + bce + mse
     else:
-        mse, scale = torch.zeros_like(gmm), latent_size + 1
-    return {"gmm": gmm, "bce": bce, "mse": mse, "loss": (gmm + bce + mse) / scale}
+        loss = (gmm + bce + mse) / (latent_size + 1 + include_reward)
+    return {"gmm": gmm, "bce": bce, "mse": mse, "loss": loss}
 
 
 def mdrnn_from_state(
     state: dict[str, Tensor], latent_size: int, origin: str = "the state dict"
 ) -> MDRNN:
-    """An MDRNN of the sizes that its weights have; only L must be told, by V.
+    """An MDRNN of the sizes and the mixture that its weights have; only L must be told, by V.
 
     Raises:
         ValueError: If the weights are another model's, or for another L.
@@ -183,12 +215,15 @@ def mdrnn_from_state(
         actions = state["rnn.weight_ih_l0"].shape[1] - latent_size
     except KeyError as error:
         raise ValueError(f"{origin} holds no MDRNN: {error} is missing") from error
-    gaussians, rest = divmod(outputs - 2, 2 * latent_size + 1)
-    if rest or actions < 1:
+    # A Gaussian has L means, L deviations, and one weight or, of a mixture per latent, L weights.
+    per_gaussian = {"vector": 2 * latent_size + 1, "latent": 3 * latent_size}
+    fits = [name for name in MIXTURES if (outputs - 2) % per_gaussian[name] == 0]
+    if not fits or actions < 1:
         raise ValueError(
             f"{origin}: a head of {outputs} outputs and an input of {actions + latent_size} do not "
             f"fit V's latent_size of {latent_size}: V and M were trained for different sizes"
         )
-    mdrnn = MDRNN(latent_size, actions, hiddens, gaussians)
+    gaussians = (outputs - 2) // per_gaussian[fits[0]]
+    mdrnn = MDRNN(latent_size, actions, hiddens, gaussians, fits[0])
     load_weights(mdrnn, state, origin)
     return mdrnn.eval()

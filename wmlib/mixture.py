@@ -14,13 +14,15 @@ def gmm_loss(
     """Negative log-likelihood of the next latent under a mixture of diagonal Gaussians.
 
     ``-log sum_k pi_k prod_j N(z_j; mu_kj, sigma_kj)``, by log-sum-exp. One mixture for the whole
-    vector z, so it may be negative: it is a density, not a probability.
+    vector z, so it may be negative: it is a density, not a probability. Where ``logpi`` has a
+    weight for each latent, z_j has a mixture of its own, ``-sum_j log sum_k pi_kj N(z_j; mu_kj,
+    sigma_kj)``, which is the paper's form.
 
     Args:
         latent_next_obs: z to explain (*, L).
         mus: Means (*, K, L).
         sigmas: Standard deviations (*, K, L), positive.
-        logpi: Log mixture weights (*, K), normalised.
+        logpi: Log mixture weights (*, K), or (*, K, L), normalised over K.
         reduce: Mean over the batch dimensions; otherwise every one of them is kept.
 
     Returns:
@@ -29,9 +31,12 @@ def gmm_loss(
     Source: Bishop (1994), Mixture Density Networks; Ha & Schmidhuber (2018), section 2.2.
     """
     distance = (latent_next_obs.unsqueeze(-2) - mus) / sigmas  # (*, K, L)
+    log_normal = -(0.5 * distance.pow(2) + sigmas.log())  # (*, K, L), up to the constant
     constant = 0.5 * mus.shape[-1] * math.log(2 * math.pi)
-    log_normal = -(0.5 * distance.pow(2) + sigmas.log()).sum(-1) - constant  # (*, K)
-    nll = -torch.logsumexp(logpi + log_normal, dim=-1)  # (*)
+    if logpi.ndim == mus.ndim:
+        nll = constant - torch.logsumexp(logpi + log_normal, dim=-2).sum(-1)  # (*)
+    else:
+        nll = constant - torch.logsumexp(logpi + log_normal.sum(-1), dim=-1)
     return nll.mean() if reduce else nll
 
 
@@ -51,11 +56,11 @@ def sample_gmm(
     Args:
         mus: Means (*, K, L).
         sigmas: Standard deviations (*, K, L).
-        logpi: Log mixture weights (*, K).
+        logpi: Log mixture weights (*, K), or (*, K, L) for a mixture of each latent's own.
         temperature: τ > 0.
         generator: Source of randomness, for draws that repeat.
-        noise: What is drawn otherwise, for rows with streams of their own: Exponential(1) (*, K)
-            and standard normal (*, L) variables.
+        noise: What is drawn otherwise, for rows with streams of their own: Exponential(1)
+            variables of ``logpi``'s shape and standard normal ones (*, L).
 
     Returns:
         z (*, L).
@@ -72,8 +77,12 @@ def sample_gmm(
     exponential, normal = noise
     # τ as in the paper (section 4.2, after Graves 2013): π_k^(1/τ), renormalised, and √τ σ.
     # Gumbel-max: argmax(logits + Gumbel noise) is a categorical draw, without a softmax.
-    k = (logpi / temperature - exponential.log()).argmax(-1)  # (*)
-    index = k[..., None, None].expand(*k.shape, 1, mus.shape[-1])  # (*, 1, L)
+    logits = logpi / temperature - exponential.log()
+    if logpi.ndim == mus.ndim:
+        index = logits.max(-2, keepdim=True).indices  # (*, 1, L); argmax takes ten times as long
+    else:
+        k = logits.argmax(-1)  # (*)
+        index = k[..., None, None].expand(*k.shape, 1, mus.shape[-1])
     mu = mus.gather(-2, index).squeeze(-2)  # (*, L)
     sigma = sigmas.gather(-2, index).squeeze(-2)
     return mu + sigma * math.sqrt(temperature) * normal

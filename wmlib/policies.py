@@ -53,10 +53,27 @@ def _held(rng: np.random.Generator, actions: ActionMap, steps: int) -> np.ndarra
     return held
 
 
+def _long_held(rng: np.random.Generator, actions: ActionMap, steps: int) -> np.ndarray:
+    """Uniform actions (T, A), held for 1 to at most 150 steps; some episodes are all short holds.
+
+    Each episode draws its longest hold, and each hold up to that, uniformly in their logarithms.
+    Play that never holds a key for long never sees where that leads, and neither does M.
+    """
+    longest = rng.uniform(np.log(5), np.log(150))
+    change = np.zeros(steps, dtype=np.int64)
+    t = 0
+    while t < steps:
+        change[t] = 1
+        t += round(float(np.exp(rng.uniform(0, longest))))
+    held: np.ndarray = _random(rng, actions, int(change.sum()))[change.cumsum() - 1]
+    return held
+
+
 POLICIES: dict[str, Callable[[np.random.Generator, ActionMap, int], np.ndarray]] = {
     "random": _random,
     "brownian": _brownian,
     "held": _held,
+    "long-held": _long_held,
 }
 
 
@@ -95,8 +112,8 @@ def make_policy(
     """A batch policy from a name, a function of one frame, or what is one already.
 
     Args:
-        policy: ``"random"``, ``"brownian"``, ``"held"``, ``frame -> action``, or an object with
-            ``start`` and ``act``, such as an ``Agent``.
+        policy: ``"random"``, ``"brownian"``, ``"held"``, ``"long-held"``, ``frame -> action``, or
+            an object with ``start`` and ``act``, such as an ``Agent``.
         space: The environment's action space.
         steps: Longest episode.
 

@@ -2,9 +2,9 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +31,16 @@ from wmlib.vae import ConvVAE, conv_vae_loss_fn, sample_latent
 History = list[dict[str, float]]
 OnSample = Callable[[nn.Module, int], None]
 Losses = dict[str, Tensor]
+
+
+class Epochs(Protocol):
+    """Batches by the epoch, as ``Batches`` gives them."""
+
+    def __len__(self) -> int: ...
+
+    def __call__(self, epoch: int) -> Iterator[Any]: ...
+
+
 IN_MEMORY = 128  # rollouts; of more, V sees so many at a time
 CLIP = 1.0  # largest norm of M's gradient
 # What may differ between two starts of one training: where it is, and how long it goes on. The
@@ -87,7 +97,7 @@ def train_convae(
         mse = F.mse_loss(recon.detach(), x, reduction="sum")
         return {"loss": total / len(x), "mse": mse / len(x)}
 
-    fit = _Fit("vae", vae, config, loss, display)
+    fit = Fit("vae", vae, config, loss, display)
     return fit.run(train, test, on_sample if not config.nosamples else None, config.sample_interval)
 
 
@@ -122,7 +132,7 @@ def train_mdn_rnn(
     vae = (vae or load_vae(vae_config)).to(device).eval()
     sizes = (config.latent_size, config.action_size, config.hidden_size, config.gmm_components)
     torch.manual_seed(config.seed)
-    mdrnn = (mdrnn or MDRNN(*sizes)).to(device)
+    mdrnn = (mdrnn or MDRNN(*sizes, config.mixture)).to(device)
     model = compiled(mdrnn, device)
 
     if precompute:
@@ -148,10 +158,10 @@ def train_mdn_rnn(
         with autocast(device):
             return get_loss(
                 model, obs, action, reward, terminal, next_obs,
-                config.include_reward, config.latent_size,
+                config.include_reward, config.latent_size, config.terminal_weight,
             )  # fmt: skip
 
-    fit = _Fit("mdrnn", mdrnn, config, loss, display, CLIP)
+    fit = Fit("mdrnn", mdrnn, config, loss, display, CLIP)
     return fit.run(train, test, on_sample, -(-config.num_epochs // 4))
 
 
@@ -164,7 +174,7 @@ def _to_latent(vae: nn.Module, frames: Tensor, device: torch.device) -> Tensor:
     return z
 
 
-class _Fit:
+class Fit:
     """Learn, check, slow down, save, stop: the loop that V and M share.
 
     All randomness of an epoch follows from its number, and all state is in ``checkpoint.tar``:
@@ -185,7 +195,7 @@ class _Fit:
         model: nn.Module,
         config: WMVAEConfig | WMMDNRNNConfig,
         loss: Callable[[Any], Losses],
-        display: bool,
+        display: bool = True,
         clip: float = math.inf,
     ) -> None:
         self.stage, self.model, self.config = stage, model, config
@@ -201,7 +211,11 @@ class _Fit:
             self._resume(self.folder / "checkpoint.tar")
 
     def run(
-        self, train: Batches, test: Batches, on_sample: OnSample | None, sample_interval: int
+        self,
+        train: Epochs,
+        test: Epochs,
+        on_sample: OnSample | None = None,
+        sample_interval: int = 1,
     ) -> History:
         """Train until the epochs or the patience are at their end; a row per epoch."""
         if memory := faster("memory"):
@@ -223,7 +237,7 @@ class _Fit:
         write_json(self.folder / "history.json", {"finished": True, "epochs": self.history})
         return self.history
 
-    def _epoch(self, epoch: int, train: Batches, test: Batches) -> dict[str, float]:
+    def _epoch(self, epoch: int, train: Epochs, test: Epochs) -> dict[str, float]:
         """One pass over each set; the row of the history."""
         began = time.perf_counter()
         self._slow_down(epoch)
@@ -265,9 +279,7 @@ class _Fit:
         self.optimizer.step()
         return values
 
-    def _mean(
-        self, batches: Batches, epoch: int, work: Callable[[Any], Losses]
-    ) -> dict[str, float]:
+    def _mean(self, batches: Epochs, epoch: int, work: Callable[[Any], Losses]) -> dict[str, float]:
         """The mean of each value that ``work`` gives over the batches; {} without batches."""
         sums: Losses = {}
         title = f"{self.stage} {epoch + 1}"

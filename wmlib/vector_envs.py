@@ -8,9 +8,10 @@ import gymnasium as gym
 import numpy as np
 
 from wmlib.devices import faster
-from wmlib.envs import make_image_env
+from wmlib.envs import TAKE_COVER, make_image_env
 
 BACKENDS = ("auto", "gymnasium", "envpool")
+ENGINES = (TAKE_COVER,)  # processes of their own, beside which this one must not be forked
 Steps = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
 
@@ -97,6 +98,6 @@ def make_vector_env(
         return pool
     # A few processes per core keep it busy when some episodes of a wave have ended.
     rows = max(1, min(episodes, max_workers, 8 * (os.cpu_count() or 1)))
-    processes = faster("processes") if rows > 1 else None
+    processes = faster("processes") if rows > 1 and env_name not in ENGINES else None
     make: type[VectorImageEnv] = processes.Processes if processes else VectorImageEnv
     return make(env_name, rows, env_kwargs or {})

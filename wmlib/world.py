@@ -16,7 +16,7 @@ from wmlib.agent import Agent
 from wmlib.checkpoints import atomic_path, load_checkpoint
 from wmlib.config import WMControllerConfig
 from wmlib.controller import Controller, controller_from_state
-from wmlib.envs import make_env
+from wmlib.envs import TAKE_COVER, action_space
 from wmlib.mdrnn import MDRNN, MDRNNCell, mdrnn_from_state
 from wmlib.rollouts import Rollout, read_rollout, rollout_files
 from wmlib.vae import ConvVAE, vae_from_state
@@ -24,6 +24,8 @@ from wmlib.vae import ConvVAE, vae_from_state
 FOLDER = Path(__file__).parent / "pretrained"
 WEIGHTS = "weights.safetensors"
 SHIPPED = "carracing-v3"  # what is loaded when no name is given
+SHIPPED_FOR = {TAKE_COVER: "takecover"}  # what plays another game than that one's
+CONTROLLER = "controller."
 PARTS = {"vae": "vae.", "mdrnn": "mdrnn.", "controller": "controller.shipped."}  # name prefixes
 
 
@@ -37,6 +39,7 @@ class WorldModel:
         controller: C.
         info: ``env_name``, ``env_kwargs`` and what else is known of the training.
         folder: Where it was read from; holds sample rollouts and the report, if there are any.
+        others: Further C by name, of other searches with the same V and M.
     """
 
     vae: ConvVAE
@@ -44,6 +47,7 @@ class WorldModel:
     controller: Controller
     info: dict[str, Any] = field(default_factory=dict)
     folder: Path = field(default_factory=lambda: FOLDER)
+    others: dict[str, Controller] = field(default_factory=dict)
 
     @property
     def cell(self) -> MDRNNCell:
@@ -62,13 +66,14 @@ class WorldModel:
 
     def space(self) -> gym.Space[Any]:
         """The action space of that environment."""
-        env = make_env(self.env_name, **self.env_kwargs)
-        env.close()
-        return env.action_space
+        return action_space(self.env_name, **self.env_kwargs)
 
-    def agent(self, **kwargs: Any) -> Agent:
-        """The agent that drives; further arguments are ``Agent``'s."""
-        return Agent(self.vae, self.cell, self.controller, self.space(), **kwargs)
+    def agent(self, other: str = "", **kwargs: Any) -> Agent:
+        """The agent, with C or one of the others; further arguments are ``Agent``'s."""
+        if other and other not in self.others:
+            raise ValueError(f"no other controller {other!r}; there are {sorted(self.others)}")
+        controller = self.others[other] if other else self.controller
+        return Agent(self.vae, self.cell, controller, self.space(), **kwargs)
 
     def rollouts(self, player: str = "") -> list[Rollout]:
         """The sample episodes shipped beside the weights; those of one player if it is named."""
@@ -122,9 +127,8 @@ def load_agent(config: WMControllerConfig, device: str = "cuda") -> Agent:
     controller = Controller(config.latent_size, config.hidden_size, config.action_size)
     for parameter in controller.parameters():
         nn.init.zeros_(parameter)
-    env = make_env(config.env_name, **config.env_kwargs)
-    env.close()
-    return Agent(vae, mdrnn.to_cell(), controller, env.action_space, device, config.sample_z)
+    space = action_space(config.env_name, **config.env_kwargs)
+    return Agent(vae, mdrnn.to_cell(), controller, space, device, config.sample_z)
 
 
 def save_pretrained(folder: str | os.PathLike[str], world: WorldModel) -> None:
@@ -134,7 +138,10 @@ def save_pretrained(folder: str | os.PathLike[str], world: WorldModel) -> None:
         for part, prefix in PARTS.items()
         for key, value in getattr(world, part).state_dict().items()
     }
-    tensors = {key: value.contiguous() for key, value in tensors.items()}
+    for name, controller in world.others.items():
+        state = controller.state_dict()
+        tensors |= {f"{CONTROLLER}{name}.{key}": value.float() for key, value in state.items()}
+    tensors = {key: value.detach().contiguous() for key, value in tensors.items()}
     with atomic_path(Path(folder) / WEIGHTS) as temporary:
         save_file(tensors, temporary, metadata={"info": json.dumps(world.info)})
 
@@ -164,4 +171,11 @@ def load_pretrained(name: str | os.PathLike[str] = SHIPPED) -> WorldModel:
     vae = vae_from_state(states["vae"], str(path))
     mdrnn = mdrnn_from_state(states["mdrnn"], vae.latent_size, str(path))
     controller = controller_from_state(states["controller"], str(path))
-    return WorldModel(vae, mdrnn, controller, info, folder)
+    names = {key.split(".")[1] for key in tensors if key.startswith(CONTROLLER)} - {"shipped"}
+    names -= {key.split(".")[1] for key in tensors if key.startswith("memory.")}  # of another M
+    others: dict[str, Controller] = {}
+    for name in sorted(names):
+        prefix = f"{CONTROLLER}{name}."
+        state = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+        others[name] = controller_from_state(state, str(path))
+    return WorldModel(vae, mdrnn, controller, info, folder, others)

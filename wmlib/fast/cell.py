@@ -28,7 +28,7 @@ class FusedCell(MDRNNCell):
     bias: Tensor
 
     def __init__(self, cell: MDRNNCell, dtype: torch.dtype | None = None) -> None:
-        super().__init__(cell.latents, cell.actions, cell.hiddens, cell.gaussians)
+        super().__init__(cell.latents, cell.actions, cell.hiddens, cell.gaussians, cell.mixture)
         self.load_state_dict(cell.state_dict())
         self.to(cell.gmm_linear.weight.device).requires_grad_(False).eval()
         fast = torch.bfloat16 if has_bf16(self.gmm_linear.weight.device) else torch.float32
