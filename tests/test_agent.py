@@ -256,11 +256,13 @@ def test_sizes_that_do_not_fit_are_both_named(
         Agent(vae, memory, controller, CAR)
 
 
-def test_c_may_see_all_that_m_remembers(vae: ConvVAE, cell: MDRNNCell, frames: np.ndarray) -> None:
+def test_c_may_see_all_that_m_remembers(
+    vae: ConvVAE, cell: MDRNNCell, frames: np.ndarray, float32: None
+) -> None:
     """With 2 H inputs more than z, C sees h and c, in this order, as they are before the step."""
     torch.manual_seed(3)
     controller = Controller(L, 2 * H, 3)
-    agent = Agent(vae, cell, controller, CAR, amp=False)
+    agent = Agent(vae, cell, controller, CAR)
     actions, hidden = drive(agent, frames[:, :1], [0]), cell.get_init_hidden(1)
     with torch.no_grad():
         for t in range(STEPS):

@@ -110,7 +110,7 @@ def test_it_acts_without_vizdoom(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (world.mdrnn.latents, world.mdrnn.hiddens, world.mdrnn.mixture) == (64, 512, "latent")
     assert sum(weight.numel() for weight in world.controller.parameters()) == 64 + 2 * 512 + 1
     agent = world.agent(device="cpu")
-    assert agent.sees_c
+    assert agent.sees == 2
     (game, *_) = world.rollouts("agent")
     agent.start([0])
     moves = [agent.act(frame[None], np.zeros(1, int))[0, 0] for frame in game.observations[:60]]

@@ -28,7 +28,7 @@ from wmlib import (
 from wmlib.checkpoints import load_checkpoint, save_checkpoint, versions
 from wmlib.fast.convolution import UpConv2d
 from wmlib.mdrnn import mdrnn_from_state
-from wmlib.training import History, _Fit
+from wmlib.training import Fit, History
 from wmlib.vae import vae_from_state
 
 L, H = 4, 8
@@ -339,7 +339,7 @@ def run(
             return {"loss": torch.tensor(batch)}
         return {"loss": (model(batch) - batch.sum()).pow(2).sum()}
 
-    fit = _Fit("vae", model, config, loss, False, **kwargs)
+    fit = Fit("vae", model, config, loss, False, **kwargs)
     if optimizer is not None:
         fit.optimizer = optimizer(model.parameters(), lr=config.learning_rate)
     return fit.run(train or Targets(), Script(held_out), on_sample, sample_interval)

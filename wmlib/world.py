@@ -174,8 +174,8 @@ def load_pretrained(name: str | os.PathLike[str] = SHIPPED) -> WorldModel:
     names = {key.split(".")[1] for key in tensors if key.startswith(CONTROLLER)} - {"shipped"}
     names -= {key.split(".")[1] for key in tensors if key.startswith("memory.")}  # of another M
     others: dict[str, Controller] = {}
-    for name in sorted(names):
-        prefix = f"{CONTROLLER}{name}."
+    for other in sorted(names):
+        prefix = f"{CONTROLLER}{other}."
         state = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-        others[name] = controller_from_state(state, str(path))
+        others[other] = controller_from_state(state, str(path))
     return WorldModel(vae, mdrnn, controller, info, folder, others)
