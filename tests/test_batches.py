@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
-
 import wmlib.batches
+from torch import Tensor
 from wmlib.batches import BufferedSampler, FrameBatches, LatentBatches, WindowBatches, epoch_seed
+
 from wmlib.datasets import LatentSequenceDataset, ObservationDataset, SequenceDataset
 
 CPU = torch.device("cpu")

@@ -17,13 +17,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from wmlib.presets import PRESETS
 
 import wmlib.__main__ as cli
 from wmlib import Agent
 from wmlib.__main__ import SHARED, STAGES, main
 from wmlib.checkpoints import load_checkpoint, save_checkpoint
 from wmlib.pipeline import Run
-from wmlib.presets import PRESETS
 
 COUNTING = "counting_env:Counting-v0"
 MORTAL = "trial_envs:Mortal-v0"

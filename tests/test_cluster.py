@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from wmlib.cluster import RayEvaluator, Workers, collect_on_cluster
 
 from wmlib import Agent, Controller, ConvVAE, LocalEvaluator, MDRNNCell, generate_rollouts, make_env
-from wmlib.cluster import RayEvaluator, Workers, collect_on_cluster
 
 SLEEPY = "sleepy_env:Sleepy-v0"
 L, H, SEEDS, NODES = 4, 8, [5, 6], 3

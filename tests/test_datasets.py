@@ -10,9 +10,9 @@ import torch
 from counting_env import action_level
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
+from wmlib.batches import BufferedSampler
 
 import wmlib.datasets
-from wmlib.batches import BufferedSampler
 from wmlib.datasets import (
     LatentSequenceDataset,
     ObservationDataset,

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from wmlib.fitness import Scores
 
 from wmlib import (
     Agent,
@@ -24,7 +25,6 @@ from wmlib import (
 )
 from wmlib.checkpoints import load_checkpoint
 from wmlib.evolution import MEMORY, mean_ranks
-from wmlib.fitness import Scores
 
 PAYING = "trial_envs:Paying-v0"
 L, H = 4, 8

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from wmlib.loop import History, fit
 
 from wmlib import WMMDNRNNConfig, WMVAEConfig
 from wmlib.checkpoints import load_checkpoint, save_checkpoint
-from wmlib.loop import History, fit
 
 
 class Script:

@@ -9,6 +9,7 @@ import imageio.v3 as iio
 import numpy as np
 import pytest
 import torch
+from wmlib.presets import VARIANTS
 
 import wmlib.pipeline
 from wmlib import (
@@ -23,7 +24,6 @@ from wmlib import (
 )
 from wmlib import test_trained_model as trained_model_test  # pytest would take it for a test
 from wmlib.pipeline import Run
-from wmlib.presets import VARIANTS
 from wmlib.pretrained import load_agent
 
 COUNTING = "counting_env:Counting-v0"

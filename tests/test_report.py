@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 import torch
-
 import wmlib.report
-from wmlib import MDRNN, Controller, ConvVAE, WorldModel
 from wmlib.report import score_all
+
+from wmlib import MDRNN, Controller, ConvVAE, WorldModel
 
 BEST = "V + M, the shipped agent"
 

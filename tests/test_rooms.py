@@ -68,7 +68,9 @@ def floor(room: str) -> int:
 
 
 def test_the_house_is_small() -> None:
-    lines = {room: len(path.read_text(encoding="utf-8").splitlines()) for room, path in CORE.items()}
+    lines = {
+        room: len(path.read_text(encoding="utf-8").splitlines()) for room, path in CORE.items()
+    }
     assert len(lines) <= MOST_ROOMS, f"{len(lines)} rooms"
     assert max(lines.values()) <= LONGEST_ROOM, max(lines.items(), key=lambda pair: pair[1])
     assert sum(lines.values()) <= MOST_LINES, f"{sum(lines.values())} lines"

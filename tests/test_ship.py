@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from wmlib.ship import EARLIER, FRESH, RECORDS, ship
 
 from wmlib import MDRNN, Controller, ConvVAE, episode_seed, load_pretrained
 from wmlib.checkpoints import save_checkpoint, write_json
-from wmlib.ship import EARLIER, FRESH, RECORDS, ship
 
 
 @pytest.fixture(scope="module")

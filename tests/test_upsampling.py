@@ -4,7 +4,6 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
-
 from wmlib.upsampling import UpConv2d
 
 SHAPES = [

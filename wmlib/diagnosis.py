@@ -23,8 +23,9 @@ def diagnose_vae(vae: ConvVAE, frames: np.ndarray) -> dict[str, Any]:
 
     Returns:
         ``error``: squared error per frame, summed over pixels, as in the loss: mean;
-        ``error_95``: its 95th percentile; ``kl``: nats of each latent (L,), ``active``: how many
-        of them carry more than 0.05.
+        ``error_95``: its 95th percentile; ``mean_frame``: the error of always drawing
+        their mean; ``kl``: nats of each latent (L,), ``active``: how many of them carry more than
+        0.05.
     """
     device = next(vae.parameters()).device
     mu, logsigma = encode(vae, frames, device)
@@ -37,9 +38,27 @@ def diagnose_vae(vae: ConvVAE, frames: np.ndarray) -> dict[str, Any]:
     return {
         "error": float(error.mean()),
         "error_95": float(error.quantile(0.95)),
+        "mean_frame": float(np.var(frames / np.float32(255), axis=0).sum()),
         "kl": [float(value) for value in kl],
         "active": int((kl > ACTIVE).sum()),
     }
+
+
+def in_words(found: dict[str, Any]) -> str:
+    """Whether V, or M, beats knowing nothing; from what ``diagnose_vae``, ``diagnose_mdrnn`` found.
+
+    V must draw better than the mean frame does, M foretell better than that z stays as it is.
+    """
+    if "mean_frame" in found:
+        name, own, naive, rival = "V", found["error"], found["mean_frame"], "the mean frame"
+        unit, cure = "squared error per frame", "more frames, or a lower learning rate, may help"
+    else:
+        name, own, naive, rival = "M", found["nll"], found["persistence"], "z staying as it is"
+        unit, cure = "nats per step", "more episodes, or more epochs, may help"
+    figures = f"{unit} {own:.1f} against {naive:.1f}"
+    if own < naive:
+        return f"{name} beats {rival}: {figures}"
+    return f"{name} is NO better than {rival}: {figures}; {cure}"
 
 
 def entropy_floor(logsigma: Tensor) -> float:

@@ -1,5 +1,7 @@
 """The real world as 64×64 pictures."""
 
+import os
+import sys
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +15,7 @@ from wmlib.devices import faster
 from wmlib.pixels import FRAME_SIZE, resize
 
 TIME_LIMIT = 1000  # steps of an episode, where nothing else is said
+NO_NUMBER = "an action is no number, and no score comes of it: look at the weights of V, M and C"
 PURPOSES = ("collect", "train", "select", "evaluate")
 
 
@@ -65,6 +68,13 @@ class GymImageEnv(gym.ObservationWrapper, RecordConstructorArgs):
             self.metadata = {**env.metadata, "render_modes": ["rgb_array"]}
         self.observation_space = gym.spaces.Box(0, 255, (*size, 3), np.uint8)
 
+    def step(self, action: Any) -> tuple[np.ndarray, Any, bool, bool, dict[str, Any]]:
+        """Gymnasium's; whatever a broken environment raises is a RuntimeError that names it."""
+        try:
+            return super().step(action)
+        except Exception as error:
+            raise RuntimeError(f"{self.env} failed in a step: {error!r}") from error
+
     def observation(self, observation: Any) -> np.ndarray:
         """The picture (*size, 3) uint8 of an observation."""
         picture = np.asarray(observation if self.is_image else self.env.render())
@@ -93,9 +103,27 @@ def make_env(env_name: str, **kwargs: Any) -> gym.Env:
             if "render_mode" not in str(error):
                 raise
             return gym.make(spec, **kwargs)  # it cannot render; its observations may be frames
-    except (gym.error.Error, ModuleNotFoundError) as error:
+    except Exception as error:  # it is somebody's code: whatever it raises, it is said which
         hint = "use CarRacing-v3" if "CarRacing" in env_name else "see gymnasium.pprint_registry()"
-        raise ValueError(f"environment {env_name!r} cannot be made: {error}; {hint}") from error
+        kind = "" if isinstance(error, gym.error.Error) else f"{type(error).__name__}: "
+        raise ValueError(
+            f"environment {env_name!r} cannot be made: {kind}{error}; {hint}"
+        ) from error
+
+
+def trusted(env_name: str, origin: str | os.PathLike[str]) -> str:
+    """A name that stands in a file, if making it runs no code that was not loaded already.
+
+    Raises:
+        ValueError: If it names a module that is not.
+    """
+    module = env_name.rpartition(":")[0]
+    if module and module not in sys.modules:
+        raise ValueError(
+            f"{origin} names the environment {env_name!r}, and making it would run the module "
+            f"{module}: if you trust it, `import {module}` first, or name it yourself"
+        )
+    return env_name
 
 
 def make_image_env(env_name: str, **kwargs: Any) -> GymImageEnv:
@@ -141,7 +169,13 @@ class ActionMap:
             )
 
     def __call__(self, outputs: Tensor) -> Tensor:
-        """Map outputs (B, A) to told actions (B, A): executed values, or one-hot."""
+        """Map outputs (B, A) to told actions (B, A): executed values, or one-hot.
+
+        Raises:
+            FloatingPointError: If an output is no number; so does ``to_env``.
+        """
+        if not outputs.isfinite().all():
+            raise FloatingPointError(NO_NUMBER)
         if isinstance(self.space, gym.spaces.Discrete):
             return nn.functional.one_hot(outputs.argmax(-1), self.size).to(outputs.dtype)
         if self.is_car:
@@ -154,6 +188,8 @@ class ActionMap:
 
     def to_env(self, told: np.ndarray) -> np.ndarray:
         """Told actions (B, A) float32 as the environment takes them: (B, *shape) or (B,) int64."""
+        if not np.isfinite(told).all():
+            raise FloatingPointError(NO_NUMBER)
         if isinstance(self.space, gym.spaces.Discrete):
             index: np.ndarray = np.asarray(told).argmax(-1) + int(self.space.start)
             return index

@@ -4,6 +4,7 @@ import csv
 import math
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,16 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from wmlib.agent import Agent
-from wmlib.checkpoints import atomic_path, check_settings, read_json, save_checkpoint, write_json
+from wmlib.checkpoints import (
+    atomic_path,
+    check_settings,
+    locked,
+    read_json,
+    reading,
+    save_checkpoint,
+    versions,
+    write_json,
+)
 from wmlib.config import WMControllerConfig
 from wmlib.controller import flatten_parameters, load_parameters
 from wmlib.envs import episode_seed
@@ -67,8 +77,8 @@ def train_controller(
         tracks, sigma and, every few generations, cma_mean.
 
     Raises:
-        ValueError: If the recorded search had other settings, which are named, or if the agent
-            acts otherwise than the configuration says.
+        ValueError: If the recorded search had other settings, which are named, or cannot be
+            replayed, or if the agent acts otherwise than the configuration says.
         FloatingPointError: If a fitness is not a number.
 
     Source: Ha & Schmidhuber (2018), section 2.5 and appendix A.4.
@@ -80,23 +90,30 @@ def train_controller(
             f"WMControllerConfig.sample_z is {config.sample_z}, the agent's is {agent.sample_z}; "
             "make them equal"
         )
-    recorded = _recorded(folder / "search.json")
-    if start is None:
-        zeros = np.zeros(len(flatten_parameters(agent.controller.parameters())))
-        start = np.array(recorded["settings"]["start"]) if recorded else zeros
-    search = Search(start, config.sigma0, config.pop_size, config.seed, axes=axes)
-    settings = {key: getattr(config, key) for key in SETTINGS} | {"start": start.tolist()}
-    settings |= {"fitness": fitness.__name__, "more_tracks": getattr(more_tracks, "__name__", None)}
-    state = recorded or {"settings": settings, "rows": [], "fitness": [], "played": []}
-    check_settings(folder / "search.json", state["settings"], settings)
-    for told in state["fitness"]:
-        search.tell(np.array(told))
-    rows: History = state["rows"]
-    own = evaluator is None
-    evaluator = evaluator or LocalEvaluator(agent, config.env_name, **world_options(config))
-    bar = tqdm(total=config.num_generations, initial=len(rows), desc="ctrl", unit="generation",
-               disable=not config.display)  # fmt: skip
-    try:
+    path, own = folder / "search.json", evaluator is None
+    with ExitStack() as stack:
+        stack.enter_context(locked(folder))
+        with reading(path, "records no search to go on with", "restore it, or begin anew without"):
+            recorded = _recorded(path)
+            if start is None:
+                zeros = np.zeros(len(flatten_parameters(agent.controller.parameters())))
+                start = np.array(recorded["settings"]["start"]) if recorded else zeros
+            search = Search(start, config.sigma0, config.pop_size, config.seed, axes=axes)
+            settings = {key: getattr(config, key) for key in SETTINGS} | {"start": start.tolist()}
+            tricks = {"axes": axes, "fitness": fitness, "more_tracks": more_tracks}
+            settings |= {part: trick and _name(trick) for part, trick in tricks.items()}
+            state = recorded or {"settings": settings, "rows": [], "fitness": [], "played": []}
+            check_settings(path, state["settings"], settings)
+            best = _replay(path, state, search)
+        rows: History = state["rows"]
+        if best is not None and not (folder / "best.tar").exists():
+            save_checkpoint(folder / "best.tar", _weights(config, *best, agent))
+        evaluator = evaluator or LocalEvaluator(agent, config.env_name, **world_options(config))
+        if own:
+            stack.callback(evaluator.close)
+        bar = tqdm(total=config.num_generations, initial=len(rows), desc="ctrl", unit="generation",
+                   disable=not config.display)  # fmt: skip
+        stack.callback(bar.close)
         while len(rows) < config.num_generations and _top(rows) < config.target_return:
             row = _generation(config, search, evaluator, state, fitness, more_tracks)
             rows.append(row)
@@ -107,10 +124,6 @@ def train_controller(
             )
             if on_generation is not None:
                 on_generation(row)
-    finally:
-        bar.close()
-        if own:
-            evaluator.close()
     return rows
 
 
@@ -163,27 +176,63 @@ def _recorded(path: Path) -> dict[str, Any]:
     return {"played": []} | state  # older records do not say what was played
 
 
+def _name(trick: Callable[..., Any]) -> str:
+    """What a function, or an object that can be called, is called."""
+    return str(getattr(trick, "__name__", type(trick).__name__))
+
+
+def _replay(path: Path, state: dict[str, Any], search: Search) -> tuple[History, np.ndarray] | None:
+    """Bring a new search to where the recorded one was; the rows up to its best mean, and that.
+
+    Raises:
+        ValueError: If it arrives elsewhere.
+    """
+    best = None
+    for i, (row, told) in enumerate(zip(state["rows"], state["fitness"], strict=True)):
+        search.tell(np.array(told))
+        if row.get("cma_mean", -math.inf) == _top(rows := state["rows"][: i + 1]) > -math.inf:
+            best = rows, search.mean
+    recorded = state["rows"][-1]["sigma"] if state["rows"] else search.sigma
+    if not math.isclose(search.sigma, recorded, rel_tol=1e-3):
+        raise ValueError(
+            f"{path} cannot be replayed: it ends at sigma {recorded:.6g}, its replay at "
+            f"{search.sigma:.6g}; another kind or version of CMA-ES wrote it (here is cma "
+            f"{versions()['cma']}): install that one, or give another logdir to begin anew"
+        )
+    return best
+
+
 def _save(
     folder: Path, config: WMControllerConfig, state: dict[str, Any], search: Search, agent: Agent
 ) -> None:
     """The mean as a checkpoint, the rows as CSV, and last the state that a resumed run reads."""
     rows: History = state["rows"]
-    load_parameters(search.mean, agent.controller)
-    weights = {
-        "epoch": len(rows),
-        "reward": rows[-1].get("cma_mean", rows[-1]["mean"]),
-        "config": config.to_dict(),
-        "state_dict": agent.controller.state_dict(),
-    }
+    weights = _weights(config, rows, search.mean, agent)
     if rows[-1].get("cma_mean", -math.inf) == _top(rows):
         save_checkpoint(folder / "best.tar", weights)
     save_checkpoint(folder / "checkpoint.tar", weights)
-    with atomic_path(folder / "generations.csv") as temporary, temporary.open("w") as file:
+    with (
+        atomic_path(folder / "generations.csv") as temporary,
+        temporary.open("w", encoding="utf-8") as file,
+    ):
         names = ("generation", "seconds", "env_steps", "mean", "best", "sigma", "cma_mean")
         table = csv.DictWriter(file, names, restval="", lineterminator="\n")
         table.writeheader()
         table.writerows({key: round(value, 4) for key, value in row.items()} for row in rows)
     write_json(folder / "search.json", state)
+
+
+def _weights(
+    config: WMControllerConfig, rows: History, mean: np.ndarray, agent: Agent
+) -> dict[str, Any]:
+    """A checkpoint of the mean that these rows led to."""
+    load_parameters(mean, agent.controller)
+    return {
+        "epoch": len(rows),
+        "reward": rows[-1].get("cma_mean", rows[-1]["mean"]),
+        "config": config.to_dict(),
+        "state_dict": agent.controller.state_dict(),
+    }
 
 
 def _top(rows: History) -> float:

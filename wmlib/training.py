@@ -16,6 +16,8 @@ from wmlib.checkpoints import (
     check_settings,
     load_checkpoint,
     load_weights,
+    locked,
+    reading,
     save_checkpoint,
     write_json,
 )
@@ -25,6 +27,7 @@ from wmlib.devices import autocast, choose_device, compiled, faster, quicken
 from wmlib.latents import latent_sets, load_vae, precompute_latents
 from wmlib.mdrnn import MDRNN, get_loss
 from wmlib.pixels import frames_to_tensor
+from wmlib.rollouts import rollout_files, rollout_origin
 from wmlib.schedules import EarlyStopping, ReduceLROnPlateau
 from wmlib.vae import ConvVAE, conv_vae_loss_fn, sample_latent
 
@@ -33,6 +36,9 @@ OnSample = Callable[[nn.Module, int], None]
 Losses = dict[str, Tensor]
 IN_MEMORY = 128  # rollouts; of more, V sees so many at a time
 CLIP = 1.0  # largest norm of M's gradient
+# V's rate rises over its first steps: at once at its full rate, all weights above the last
+# sigmoid are pushed one way on pale or dark games, until it is saturated for good.
+WARM_UP = 100
 # What may differ between two starts of one training: where it is, and how long it goes on.
 FREE = {"extra", "device", "data_dir", "logdir", "noreload", "nosamples", "sample_interval"}
 FREE |= {"num_epochs", "early_stopping_patience"}
@@ -63,7 +69,7 @@ def train_convae(
         ValueError: If the checkpoint is not one of this training; names what differs.
     """
     torch.manual_seed(config.seed)
-    device = choose_device(config.device)
+    device, fresh = choose_device(config.device), vae is None
     vae = quicken((vae or ConvVAE(3, config.latent_size)).to(device))
     if device.type == "cuda":  # a CPU's library orders the weights itself, and better
         vae = vae.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -76,18 +82,25 @@ def train_convae(
     train = Batches(frames[0], config.train_batch_size, config.epoch_size, config.seed)
     test = Batches(frames[1], config.train_batch_size, seed=config.seed, shuffle=False)
 
-    def loss(batch: Tensor) -> Losses:
+    def pictures(batch: Tensor) -> Tensor:
         x = batch.to(device, non_blocking=True)
         x = frames_to_tensor(x) if x.dtype == torch.uint8 else x  # (B, 3, 64, 64)
-        x = x.to(memory_format=torch.channels_last)
+        return x.to(memory_format=torch.channels_last)
+
+    def loss(batch: Tensor) -> Losses:
+        x = pictures(batch)
         with autocast(device):
             recon, mu, logsigma = (part.float() for part in model(x))
         total = conv_vae_loss_fn(recon, x, mu, logsigma, config.beta, config.kl_tolerance)
         mse = F.mse_loss(recon.detach(), x, reduction="sum")
         return {"loss": total / len(x), "mse": mse / len(x)}
 
-    fit = _Fit("vae", vae, config, loss, display)
-    return fit.run(train, test, on_sample if not config.nosamples else None, config.sample_interval)
+    with locked(Path(config.logdir) / "vae"):
+        fit = _Fit("vae", vae, config, loss, display, warm_up=WARM_UP)
+        if fresh and not fit.history:  # the first pictures that V draws are as bright as the data
+            mean = pictures(next(train(0))).mean((0, 2, 3)).clamp(0.01, 0.99)
+            vae.decoder.deconv4.bias.data.copy_(mean.logit())  # type: ignore[union-attr, operator]
+        return fit.run(train, test, None if config.nosamples else on_sample, config.sample_interval)
 
 
 def train_mdn_rnn(
@@ -150,8 +163,9 @@ def train_mdn_rnn(
                 config.include_reward, config.latent_size,
             )  # fmt: skip
 
-    fit = _Fit("mdrnn", mdrnn, config, loss, display, CLIP)
-    return fit.run(train, test, on_sample, max(1, config.num_epochs // 4))
+    with locked(Path(config.logdir) / "mdrnn"):
+        fit = _Fit("mdrnn", mdrnn, config, loss, display, CLIP)
+        return fit.run(train, test, on_sample, max(1, config.num_epochs // 4))
 
 
 @torch.no_grad()
@@ -176,6 +190,7 @@ class _Fit:
         loss: From a batch to scalars, ``loss`` among them.
         display: Show progress.
         clip: Largest norm of the gradient; infinite by default.
+        warm_up: Steps over which the rate rises to its first value.
     """
 
     def __init__(
@@ -186,9 +201,10 @@ class _Fit:
         loss: Callable[[Any], Losses],
         display: bool,
         clip: float = math.inf,
+        warm_up: int = 0,
     ) -> None:
         self.stage, self.model, self.config = stage, model, config
-        self.loss, self.display, self.clip = loss, display, clip
+        self.loss, self.display, self.clip, self.warm_up = loss, display, clip, warm_up
         self.folder = Path(config.logdir) / stage
         self.optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate, fused=True)
         self.early = EarlyStopping("min", config.early_stopping_patience)
@@ -196,8 +212,14 @@ class _Fit:
             self.optimizer, "min", config.scheduler_patience, factor=config.scheduler_factor
         )
         self.history: History = []
+        files = rollout_files(config.data_dir)
+        size = sum(file.stat().st_size for file in files)
+        self.origin = {"env_name": rollout_origin(files[0])[0], "rollouts": [len(files), size]}
         if not config.noreload and (self.folder / "checkpoint.tar").exists():
-            self._resume(self.folder / "checkpoint.tar")
+            if (self.folder / "best.tar").exists():
+                self._resume(self.folder / "checkpoint.tar")
+            else:
+                print(f"{self.folder / 'best.tar'} is gone: stage {stage} begins anew")
 
     def run(
         self, train: Batches, test: Batches, on_sample: OnSample | None, sample_interval: int
@@ -226,6 +248,7 @@ class _Fit:
         began = time.perf_counter()
         self._slow_down(epoch)
         rate = self.optimizer.param_groups[0]["lr"]
+        self.steps = epoch * len(train)
         torch.manual_seed(epoch_seed(self.config.seed, epoch))
         self.model.train()
         row = self._mean(train, epoch, self._step)
@@ -260,7 +283,13 @@ class _Fit:
         self.optimizer.zero_grad(set_to_none=True)
         values["loss"].backward()
         nn.utils.clip_grad_norm_(self.model.parameters(), self.clip)
+        self.steps += 1
+        rates = [group["lr"] for group in self.optimizer.param_groups]
+        for group in self.optimizer.param_groups:
+            group["lr"] *= min(1.0, self.steps / max(1, self.warm_up))
         self.optimizer.step()
+        for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate
         return values
 
     def _mean(
@@ -285,7 +314,7 @@ class _Fit:
             "loss": row.get("test_loss", row["loss"]),
             "config": self.config.to_dict(),
             "state_dict": self.model.state_dict(),
-        }
+        } | self.origin
         if self.early.num_bad_epochs == 0:
             save_checkpoint(self.folder / "best.tar", weights)
         state = {
@@ -306,16 +335,21 @@ class _Fit:
                 f"{path} holds no {sorted(missing)}: no training of ours can go on from it; move "
                 "it away, or begin anew with noreload"
             )
-        now = {key: value for key, value in self.config.to_dict().items() if key not in FREE}
-        check_settings(path, state.get("config", {}), now)
-        load_weights(self.model, state["state_dict"], str(path))
-        # Other optimisers have other options; torch would load them and fail at the first step.
-        if self.optimizer.param_groups[0].keys() - state["optimizer"]["param_groups"][0].keys():
-            raise ValueError(
-                f"{path} was written by another optimiser than this Adam, or by another torch; "
-                "begin anew with noreload, or with another logdir"
-            )
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.plateau.load_state_dict(state["scheduler"])
-        self.early.load_state_dict(state["early_stopping"])
-        self.history = state["history"]
+        cure = "begin anew with noreload, or with another logdir"
+        with reading(path, "holds no state that a training can go on from", cure):
+            now = {key: value for key, value in self.config.to_dict().items() if key not in FREE}
+            check_settings(path, state["config"] | state, now | self.origin)
+            load_weights(self.model, state["state_dict"], str(path))
+            # Other optimisers have other options; torch would load them and fail at the first step.
+            if self.optimizer.param_groups[0].keys() - state["optimizer"]["param_groups"][0].keys():
+                raise ValueError("another optimiser than this Adam wrote it, or another torch")
+            self.optimizer.load_state_dict(state["optimizer"])
+            for weight in self.model.parameters():  # or Adam would write beyond their memory
+                averages = [self.optimizer.state[weight][key] for key in ("exp_avg", "exp_avg_sq")]
+                if any(a.shape != weight.shape or not a.isfinite().all() for a in averages):
+                    raise ValueError("Adam's averages do not fit the weights")
+            self.plateau.load_state_dict(state["scheduler"])
+            self.early.load_state_dict(state["early_stopping"])
+            self.history = state["history"]
+            if not all(math.isfinite(value) for row in self.history for value in row.values()):
+                raise ValueError("its history holds something that is no number")

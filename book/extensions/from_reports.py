@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
 from wmlib.plots import read_search
 
 PRETRAINED = Path(__file__).parents[2] / "wmlib" / "pretrained"

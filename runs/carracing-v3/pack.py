@@ -13,8 +13,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from wmlib.collect import generate_rollouts
 from wmlib.plots import SEARCHES, read_search
+
+from wmlib.collect import generate_rollouts
 from wmlib.policies import Policy
 from wmlib.pretrained import FOLDER, WorldModel, load_pretrained, load_trained, save_pretrained
 

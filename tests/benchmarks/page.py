@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib.ticker import LogLocator, NullFormatter
-
 from wmlib.plots import Plot, canvas
 
 PRODUCT = "the machine's own product of two fp32 2048³ matrices, in the same operations"

@@ -11,8 +11,8 @@ import time
 from pathlib import Path
 
 import torch
-
 import wmlib.batches
+
 from wmlib.datasets import ObservationDataset
 
 
