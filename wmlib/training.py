@@ -228,6 +228,7 @@ class _Fit:
         if memory := faster("memory"):
             memory.keep_freed_memory()
         epochs = self.config.num_epochs
+        self.warm_up = min(self.warm_up, epochs * len(train) // 4)
         with SummaryWriter(self.folder / "tensorboard") as board:
             for epoch in range(len(self.history), epochs):
                 if self.early.stop:

@@ -21,7 +21,7 @@ from wmlib.rollouts import read_rollout
 GAMES = ["CartPole-v1", "Pendulum-v1", "LunarLander-v3", "Acrobot-v1", "MountainCar-v0"]
 GAMES += ["CarRacing-v3"]
 EPISODES, LENGTH = 16, 150
-EPOCHS, STEPS, BATCH = 5, 70, 32
+STEPS, BATCH = 350, 32
 PIXELS = 64 * 64 * 3
 REPORT = Path(__file__).with_name("vision.json")
 
@@ -45,7 +45,7 @@ def compare(game: str, folder: Path) -> dict[str, Any]:
     for name in ("plain", "wmlib"):
         config = WMVAEConfig(
             64, 64, data_dir=str(folder / "data"), logdir=str(folder / name), nosamples=True,
-            num_epochs=EPOCHS, epoch_size=STEPS * BATCH, train_batch_size=BATCH,
+            num_epochs=round(STEPS / -(-len(seen) // BATCH)), train_batch_size=BATCH,
         )  # fmt: skip
         wmlib.training.WARM_UP = warm_up if name == "wmlib" else 0
         train_convae(config, None if name == "wmlib" else ConvVAE(3, 32), display=False)
@@ -63,7 +63,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             rows.append(compare(game, Path(folder)))
         print(rows[-1], flush=True)
-        about = {"episodes": EPISODES, "steps": EPOCHS * STEPS, "batch": BATCH}
+        about = {"episodes": EPISODES, "steps": STEPS, "batch": BATCH}
         write_json(
             REPORT, {"unit": "RMSE in levels of 255, held-out frames", **about, "rows": rows}
         )
