@@ -66,7 +66,7 @@ def kills(bench: Bench, cases: int, instant: bool) -> Iterator[Case]:
     """Kill at file operations, or (``instant``) at any time, until ``cases`` kills are done."""
     done, name = 0, "any instant" if instant else "at a file"
     while done < cases:
-        folder, here = bench.fresh(copy=False), 0
+        folder, here = bench.fresh(), 0
         wrong = ""
         while True:
             seed = int(bench.rng.integers(2**31))

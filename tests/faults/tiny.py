@@ -254,12 +254,41 @@ class Bench:
         self.wanted = contents(self.straight)
         self.count = 0
 
-    def fresh(self, copy: bool = True) -> Path:
-        """A folder of its own: a copy of the finished training, or an empty one."""
+    def fresh(self, stage: str = "") -> Path:
+        """A folder of its own: empty, or a copy of a training that was killed in this stage."""
         self.count += 1
         folder = self.home / f"case_{self.count}"
-        if copy:
-            shutil.copytree(self.straight, folder)
+        if stage:
+            shutil.copytree(self.stopped(stage), folder)
+        return folder
+
+    def stopped(self, stage: str) -> Path:
+        """A training killed after the second epoch or generation of a stage; ``all``: finished."""
+        folder = self.home / f"stopped_{stage}"
+        last = {
+            "vae": "vae/history.json",
+            "mdrnn": "mdrnn/history.json",
+            "ctrl": "ctrl/search.json",
+        }
+
+        def work() -> None:
+            left, replace = 2, Path.replace
+
+            def renamed(self: Path, target: Path) -> Path:
+                nonlocal left
+                path = replace(self, target)
+                left -= Path(target) == folder / last[stage]
+                if left == 0:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                return path
+
+            Path.replace = renamed  # type: ignore[method-assign, assignment]
+            train(folder)
+
+        if stage == "all":
+            return self.straight
+        if not folder.exists():
+            assert within(work).kind == "killed"
         return folder
 
     def close(self) -> None:
