@@ -28,11 +28,14 @@ lab: $(VENV)/.reader
 check: lint
 	$(PYTEST) -m "not slow"
 
-# The site is built from nothing: a page that is not read again does not repeat its warnings.
-test: lint
+# A browser comes first: better one line now than an error for each of its tests later. The site is
+# built from nothing: a page that is not read again does not repeat its warnings.
+test: $(VENV)/.dev
+	$(BIN)/python tests/find_browser.py
+	$(MAKE) lint
 	$(MAKE) clean
 	$(MAKE) book
-	$(PYTEST) --nbval --nbval-current-env notebooks
+	$(PYTEST) --nbval --nbval-current-env --nbval-sanitize-with tests/nbval_sanitize.cfg notebooks
 	$(PYTEST)
 
 lint: $(VENV)/.dev

@@ -1,6 +1,6 @@
 """Draw the films of README and book from the shipped weights and episodes.
 
-``python book/draw_films.py``, after ``python -m wmlib.ship``.
+``python book/draw_films.py``, after ``python runs/carracing-v3/pack.py``.
 """
 
 from pathlib import Path
@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 import wmlib
-from wmlib import films
+from wmlib.show import films
 
 FIGURES = Path(__file__).parent / "figures"
 FLIGHT = 50  # frames of the camera's flight at the beginning of an episode

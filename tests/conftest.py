@@ -1,11 +1,13 @@
 """What several test files share."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import find_browser
 import gymnasium as gym
 import numpy as np
 import pytest
+from playwright.sync_api import Browser, sync_playwright
 
 from wmlib.collect import generate_rollouts
 from wmlib.rollouts import Rollout
@@ -47,3 +49,21 @@ def site() -> Path:
     if not (built / "index.html").is_file():
         pytest.fail("The book is not built: run `make book` first, or `make test` for everything.")
     return built
+
+
+@pytest.fixture
+def float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No product in bfloat16, for comparisons closer than its rounding."""
+    monkeypatch.setenv("WMLIB_BF16", "0")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """A Chromium without a window."""
+    path = find_browser.find()
+    if path is None:
+        pytest.fail("No browser: run python tests/find_browser.py, which gets one or says how.")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=[*find_browser.FLAGS])
+        yield browser
+        browser.close()

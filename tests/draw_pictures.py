@@ -1,21 +1,21 @@
 """Draw the pictures that stand in for the widgets where they cannot run.
 
-``python tests/draw_pictures.py``, after ``python -m wmlib.export``.
+``python tests/draw_pictures.py``, after ``python -m wmlib.show.export``.
 """
 
 import json
-import shutil
 from pathlib import Path
 
 import cv2
+import find_browser
 import numpy as np
-from playwright.sync_api import Frame, Page, sync_playwright
-from test_widgets_browser import BROWSERS, FLAGS, FRAME, LARGE, SMALL, ready
+from playwright.sync_api import Frame, sync_playwright
+from test_widgets_browser import FRAME, LARGE, SMALL, embed, ready
 
-from wmlib import pages, widgets
+from wmlib.show import pages, widgets
 
 
-def stage(page: Page | Frame, name: str) -> None:
+def stage(page: Frame, name: str) -> None:
     """Bring a widget into a state worth looking at."""
     root = ready(page, name)
     press = root.get_by_role
@@ -35,17 +35,19 @@ def stage(page: Page | Frame, name: str) -> None:
 
 
 def main() -> None:
-    executable = next(filter(None, map(shutil.which, BROWSERS)))
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=executable, args=FLAGS)
+        browser = playwright.chromium.launch(
+            executable_path=find_browser.find(), args=[*find_browser.FLAGS]
+        )
         for name in LARGE + SMALL:
             widget = getattr(widgets, name)()
             state = {key: v for key, v in widget.get_state().items() if key != "layout"}
             page = browser.new_page(viewport={"width": 760, "height": 900}, color_scheme="light")
-            page.expose_function("kernel", lambda _, asset: answer(asset))
-            page.set_content(FRAME % json.dumps([state]).replace("</", "<\\/"))
-            stage(page, name)
-            raw = page.locator(".wm").screenshot()
+            page.set_content("<body style='margin: 0'>")
+            source = FRAME % json.dumps([state]).replace("</", "<\\/")
+            frame = embed(page, lambda _, asset: answer(asset), source)
+            stage(frame, name)
+            raw = frame.locator(".wm").screenshot()
             picture = cv2.imdecode(np.frombuffer(raw, np.uint8), cv2.IMREAD_COLOR)
             path = pages.STATIC / "pictures" / f"{name}.jpg"
             cv2.imwrite(str(path), picture, [cv2.IMWRITE_JPEG_QUALITY, 72])

@@ -10,6 +10,7 @@ import wmlib.agent
 from wmlib import Agent, Controller, ConvVAE, MDRNNCell, flatten_parameters
 from wmlib.pixels import frames_to_tensor
 
+pytestmark = pytest.mark.usefixtures("float32")
 L, H, STEPS = 4, 8, 10
 CAR = gym.spaces.Box(np.float32([-1, 0, 0]), np.float32([1, 1, 1]))
 
@@ -72,7 +73,7 @@ def test_one_episode_is_the_loop_of_the_reference_page(
 ) -> None:
     controller = Controller(L, H, 3)
     nn.init.normal_(controller.fc.weight, std=0.5)
-    agent = Agent(vae, cell, controller, CAR, amp=False)
+    agent = Agent(vae, cell, controller, CAR)
     agent.start([0])
     h, c = cell.get_init_hidden(1)
     for now in frames[:, 0]:
@@ -98,7 +99,7 @@ def test_a_row_with_its_own_controller_acts_as_it_would_alone(
     memory: str,
 ) -> None:
     monkeypatch.setattr(wmlib.agent, "CHUNK", 4)  # so that the noise is drawn more than once
-    agent = Agent(vae, cell if memory == "lstm" else GRUCell(), make(), CAR, "cpu", sample_z, False)
+    agent = Agent(vae, cell if memory == "lstm" else GRUCell(), make(), CAR, "cpu", sample_z)
     population = controllers(agent.controller, 4)
     agent.assign(population)
     together = drive(agent, frames, [10, 11, 12, 13])
@@ -114,7 +115,7 @@ def test_a_row_with_its_own_controller_acts_as_it_would_alone(
 def test_a_row_does_not_feel_its_neighbours(
     vae: ConvVAE, cell: MDRNNCell, frames: np.ndarray, changed: str
 ) -> None:
-    agent = Agent(vae, cell, Controller(L, H, 3), CAR, sample_z=True, amp=False)
+    agent = Agent(vae, cell, Controller(L, H, 3), CAR, sample_z=True)
     population, seeds, others = controllers(agent.controller, 4), [10, 11, 12, 13], frames.copy()
     agent.assign(population)
     before = drive(agent, frames, seeds)
@@ -132,7 +133,7 @@ def test_a_row_does_not_feel_its_neighbours(
 def test_those_who_go_on_do_not_notice_who_has_ended(
     vae: ConvVAE, cell: MDRNNCell, frames: np.ndarray
 ) -> None:
-    agent = Agent(vae, cell, Controller(L, H, 3), CAR, sample_z=True, amp=False)
+    agent = Agent(vae, cell, Controller(L, H, 3), CAR, sample_z=True)
     agent.assign(controllers(agent.controller, 4))
     whole = drive(agent, frames, [10, 11, 12, 13])
     agent.start([10, 11, 12, 13])
@@ -144,7 +145,7 @@ def test_those_who_go_on_do_not_notice_who_has_ended(
 def test_a_new_episode_begins_with_a_new_memory(
     vae: ConvVAE, cell: MDRNNCell, frames: np.ndarray
 ) -> None:
-    agent = Agent(vae, cell, Controller(L, H, 3), CAR, sample_z=True, amp=False)
+    agent = Agent(vae, cell, Controller(L, H, 3), CAR, sample_z=True)
     agent.assign(controllers(agent.controller, 4))
     first = drive(agent, frames, [1, 2, 3, 4])
     assert float(agent.hidden[0].abs().min()) > 0
@@ -152,7 +153,7 @@ def test_a_new_episode_begins_with_a_new_memory(
 
 
 def test_memory_moves_on_with_every_step(vae: ConvVAE, cell: MDRNNCell, frames: np.ndarray) -> None:
-    agent = Agent(vae, cell, Controller(L, H, 3), CAR, amp=False)
+    agent = Agent(vae, cell, Controller(L, H, 3), CAR)
     agent.assign(controllers(agent.controller, 4))
     still = frames[:1].repeat(STEPS, axis=0)  # nothing to see but the same picture
     gas = drive(agent, still, [0] * 4)[..., 1]
@@ -162,7 +163,7 @@ def test_memory_moves_on_with_every_step(vae: ConvVAE, cell: MDRNNCell, frames: 
 def test_noise_is_the_episodes_own_stream(
     vae: ConvVAE, cell: MDRNNCell, frames: np.ndarray
 ) -> None:
-    agent = Agent(vae, cell, Controller(L, H, 3), CAR, sample_z=True, amp=False)
+    agent = Agent(vae, cell, Controller(L, H, 3), CAR, sample_z=True)
     agent.start([7, 8])
     agent.act(frames[0, :2], np.arange(2))
     with torch.no_grad():
@@ -180,7 +181,7 @@ def test_m_is_told_what_the_environment_executes(
     told = []
     step = cell.step
     monkeypatch.setattr(cell, "step", lambda a, z, hidden: told.append(a) or step(a, z, hidden))
-    agent = Agent(vae, cell, Controller(L, H, 3), CAR, amp=False)
+    agent = Agent(vae, cell, Controller(L, H, 3), CAR)
     agent.assign(50 * controllers(agent.controller, 4))  # outputs far beyond the bounds
     actions = drive(agent, frames, [0] * 4)
     np.testing.assert_array_equal(actions, torch.stack(told))
@@ -193,16 +194,39 @@ def test_m_is_told_what_the_environment_executes(
 def test_without_h_only_the_picture_counts(
     vae: ConvVAE, cell: MDRNNCell, frames: np.ndarray
 ) -> None:
-    agent = Agent(vae, cell, Controller(L, 0, 3), CAR, amp=False)
+    agent = Agent(vae, cell, Controller(L, 0, 3), CAR)
     agent.assign(controllers(agent.controller, 4))
     actions = drive(agent, frames[:1].repeat(STEPS, axis=0), [0] * 4)
     np.testing.assert_allclose(actions, np.broadcast_to(actions[:1], actions.shape), atol=1e-6)
     assert not agent.hidden[0].any()
 
 
+def test_with_two_times_h_it_sees_what_m_keeps_to_itself(
+    vae: ConvVAE, cell: MDRNNCell, frames: np.ndarray
+) -> None:
+    controller = Controller(L, 2 * H, 3)
+    nn.init.normal_(controller.fc.weight, std=0.5)
+    agent = Agent(vae, cell, controller, CAR)
+    agent.start([0])
+    h, c = cell.get_init_hidden(1)
+    for now in frames[:, 0]:
+        with torch.no_grad():
+            mu, _ = vae.encoder(frames_to_tensor(now)[None])
+            action = agent.action_map(controller(torch.cat([mu, h, c], dim=-1)))
+            h, c = cell.step(action, mu, (h, c))
+        np.testing.assert_allclose(agent(now), action[0], atol=1e-5)
+
+
+@pytest.mark.parametrize(("hidden_size", "sees"), [(0, 0), (H, 1), (2 * H, 2)])
+def test_what_c_sees_is_told_by_its_inputs(
+    vae: ConvVAE, cell: MDRNNCell, hidden_size: int, sees: int
+) -> None:
+    assert Agent(vae, cell, Controller(L, hidden_size, 3), CAR).sees == sees
+
+
 def test_discrete_actions_are_told_one_hot(vae: ConvVAE, frames: np.ndarray) -> None:
     space = gym.spaces.Discrete(3, start=1)
-    agent = Agent(vae, MDRNNCell(L, 3, H, 2), Controller(L, H, 3), space, amp=False)
+    agent = Agent(vae, MDRNNCell(L, 3, H, 2), Controller(L, H, 3), space)
     agent.assign(controllers(agent.controller, 4))
     actions = drive(agent, frames, [0] * 4)
     np.testing.assert_array_equal(np.sort(actions), np.broadcast_to([0, 0, 1], actions.shape))
@@ -219,6 +243,9 @@ def test_discrete_actions_are_told_one_hot(vae: ConvVAE, frames: np.ndarray) -> 
         (MDRNNCell(L, 3, H, 2), Controller(L, H, 2), r"C's outputs.* 2 and 3"),
         (MDRNNCell(L, 2, H, 2), Controller(L, H, 3), r"M's actions.* 2 and 3"),
         (MDRNNCell(L, 3, H, 2), Controller(L, H + 1, 3), r"C's inputs.* 13 and 12"),
+        (MDRNNCell(L, 3, H, 2), Controller(L, 3 * H, 3), r"C's inputs.* 28 and 20"),
+        (MDRNNCell(L, 3, H, 2), Controller(L, H - 1, 3), r"C's inputs.* 11 and 4"),
+        (MDRNNCell(L, 3, H, 2), Controller(L - 1, 0, 3), r"C's inputs.* 3 and 4"),
         (MDRNNCell(L + 1, 3, H, 2), Controller(L, H, 3), r"M's latents.* 5 and 4"),
     ],
 )

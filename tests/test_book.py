@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 import wmlib
-from wmlib import films, plots, widgets
+from wmlib.show import films, plots, widgets
 
 pytestmark = pytest.mark.slow
 

@@ -1,6 +1,6 @@
 """The built book in a real browser, with the network cut off: over http, and straight from disk."""
 
-import shutil
+import json
 import threading
 from collections.abc import Iterator
 from functools import partial
@@ -8,21 +8,11 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, Route, sync_playwright
+from playwright.sync_api import Browser, Page, Route
 from test_widgets_browser import patience
 
 pytestmark = pytest.mark.slow
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 # Formulas are set and their fonts are here.
 SETTLED = """Promise.resolve(window.MathJax?.startup?.promise)
     .then(() => document.fonts.ready).then(() => true)"""
@@ -53,17 +43,6 @@ ALIVE = """() => {
 WIDGETS = {"LatentExplorer", "DreamPlayer", "RealVsDream", "MixturePlayground", "CMAExplorer"}
 PHONE = {"width": 390, "height": 844}
 DESKTOP = {"width": 1280, "height": 900}
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    executable = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if executable is None:
-        pytest.fail("No Chromium on the PATH: install it (Debian: apt-get install chromium).")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=executable, args=FLAGS)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")
@@ -138,6 +117,57 @@ def test_the_front_page_leads_to_the_first(visit: Visit) -> None:
     visit.page.goto(f"{visit.home}/index.html")
     visit.page.wait_for_url("**/book/welcome.html")
     assert not visit.faults  # a first visit: nothing is stored yet
+
+
+DREAMED = "n => Number(document.querySelector('.wm-alone .wm')?.dataset.t) > n"
+
+
+def test_the_welcome_page_dreams_until_the_reader_takes_the_wheel(visit: Visit, root: Path) -> None:
+    visit.open("book/welcome.html")
+    page, player = visit.page, visit.page.locator(".wm-alone .wm")
+    page.wait_for_function(DREAMED, arg=10)
+    assert page.get_by_role("button", name="C is driving").is_visible()
+    stage = player.get_by_role("group", name="dream: steer")
+    stage.focus()
+    page.keyboard.down("ArrowLeft")
+    page.get_by_role("button", name="Let C drive").wait_for()
+    page.wait_for_function(
+        "() => JSON.parse(document.querySelector('.wm-alone .wm').dataset.action)[0] < -0.5"
+    )
+    page.keyboard.up("ArrowLeft")
+    page.evaluate("window.scrollTo(0, document.body.scrollHeight)")
+    page.get_by_role("button", name="Play").wait_for(state="attached")  # unseen, it waits
+    page.evaluate("window.scrollTo(0, 0)")
+    page.get_by_role("button", name="Pause").wait_for()
+    assert not visit.faults
+
+
+def test_the_welcome_page_has_three_numbers_and_three_ways_in(visit: Visit, root: Path) -> None:
+    visit.open("book/welcome.html")
+    report = root / "wmlib" / "pretrained" / "carracing-v3" / "report.json"
+    rows = json.loads(report.read_text(encoding="utf-8"))["rows"]
+    (score,) = [
+        f"{row['mean']:.0f} ± {row['ci95']:.0f}"
+        for row in rows
+        if row["backend"] == "gymnasium" and "shipped" in row["agent"]
+    ]
+    numbers = visit.page.locator(".wm-numbers b").all_inner_texts()
+    assert numbers[:2] == [score, "867"]
+    assert len(numbers) == 3
+    assert visit.page.locator(".wm-ways a").count() == 3
+    last = visit.page.locator(".wm-ways a").last.bounding_box()
+    assert last["y"] + last["height"] < DESKTOP["height"]  # all of it in the first screen
+
+
+def test_code_is_not_cut_on_a_laptop(visit: Visit, root: Path) -> None:
+    chapter = next((root / "notebooks").glob("06_*.ipynb")).stem
+    visit.open(f"notebooks/{chapter}.html")
+    cut = visit.page.evaluate(
+        """() => [...document.querySelectorAll("div.cell_input pre")]
+            .filter((pre) => pre.clientWidth && pre.scrollWidth > pre.clientWidth + 1)
+            .map((pre) => pre.textContent.slice(0, 80))"""
+    )
+    assert not cut
 
 
 @pytest.fixture(scope="module")

@@ -13,10 +13,13 @@ from torch import nn
 
 from wmlib.checkpoints import (
     atomic_path,
+    check_settings,
+    fingerprint,
     load_checkpoint,
     load_weights,
     read_json,
     save_checkpoint,
+    versions,
     write_json,
 )
 
@@ -33,6 +36,7 @@ PAYLOAD = {
 def test_a_checkpoint_comes_back_as_it_was(tmp_path: Path) -> None:
     save_checkpoint(tmp_path / "vae" / "best.tar", PAYLOAD)
     loaded = load_checkpoint(tmp_path / "vae" / "best.tar")
+    assert loaded.pop("versions") == versions()
     torch.testing.assert_close(loaded.pop("state_dict"), PAYLOAD["state_dict"])
     assert loaded == {key: value for key, value in PAYLOAD.items() if key != "state_dict"}
 
@@ -49,7 +53,8 @@ def test_a_checkpoint_is_read_without_pickles(tmp_path: Path) -> None:
         save_checkpoint(
             tmp_path / "c.tar", {"state_dict": model.state_dict(), "o": optimizer.state_dict()}
         )
-        assert torch.load(tmp_path / "c.tar", weights_only=True).keys() == {"state_dict", "o"}
+        loaded = torch.load(tmp_path / "c.tar", weights_only=True)
+        assert loaded.keys() == {"state_dict", "o", "versions"}
 
 
 def test_an_error_while_writing_keeps_the_old_file(tmp_path: Path) -> None:
@@ -217,3 +222,30 @@ def test_json_that_is_none_is_named(tmp_path: Path, content: bytes) -> None:
 def test_json_that_is_missing_is_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"report\.json"):
         read_json(tmp_path / "report.json")
+
+
+def test_json_without_what_is_wanted_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "search.json"
+    write_json(path, {"rows": []})
+    assert read_json(path, "rows") == {"rows": []}
+    with pytest.raises(ValueError, match=r"search\.json holds no \['fitness'\]"):
+        read_json(path, "rows", "fitness")
+    write_json(path, [1, 2])
+    with pytest.raises(ValueError, match=r"search\.json holds no \['rows'\]"):
+        read_json(path, "rows")
+
+
+def test_a_setting_that_differs_is_named_with_both_values() -> None:
+    check_settings("here", {"seed": 1, "beta": 1.0}, {"seed": 1})
+    check_settings("here", {}, {"later": 3})  # older records know nothing of it
+    with pytest.raises(ValueError, match=r"here was recorded with beta = 1\.0, now 2\.0; give the"):
+        check_settings("here", {"seed": 1, "beta": 1.0}, {"seed": 1, "beta": 2.0})
+
+
+def test_a_fingerprint_is_of_the_weights_and_of_what_else_is_told() -> None:
+    torch.manual_seed(0)
+    one, two = nn.Linear(2, 3), nn.Linear(2, 3)
+    other = fingerprint(one, two)
+    two.load_state_dict(one.state_dict())
+    assert fingerprint(one) == fingerprint(two)
+    assert len({other, fingerprint(one, two), fingerprint(one), fingerprint(one, about=1)}) == 4

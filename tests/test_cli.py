@@ -17,13 +17,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from wmlib.presets import PRESETS
 
 import wmlib.__main__ as cli
-from wmlib import Agent
+from wmlib import Agent, load_trained
 from wmlib.__main__ import SHARED, STAGES, main
 from wmlib.checkpoints import load_checkpoint, save_checkpoint
-from wmlib.pipeline import Run
+from wmlib.devices import has_bf16
+from wmlib.pipeline import PRESETS, Run
 
 COUNTING = "counting_env:Counting-v0"
 MORTAL = "trial_envs:Mortal-v0"
@@ -50,9 +50,9 @@ def words(folder: Path, *more: str, env: str = COUNTING) -> list[str]:
     return ["--env", env, "--preset", "smoke", *places, *small, *more]
 
 
-def parse(*argv: str) -> list[Run]:
+def parse(*argv: str) -> Run:
     args = cli._parser().parse_args([*argv, "--data_dir", "data", "--logdir", "log"])
-    return cli._runs(args)
+    return cli._run(args)
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +86,7 @@ def test_the_flags_of_the_reference_page_are_understood(line: str) -> None:
 
 def test_the_flags_of_the_reference_page_arrive() -> None:
     line = PAGE.strip().replace("\\\n", "").splitlines()[-1].split()[2:]
-    run = cli._runs(cli._parser().parse_args(["--env", COUNTING, *line]))[0]
+    run = cli._run(cli._parser().parse_args(["--env", COUNTING, *line]))
     assert (run.data_dir, run.logdir) == ("./data/carracing", "./results/carracing")
     sizes = [c.latent_size for c in (run.vae_config, run.rnn_config, run.ctrl_config)]
     assert sizes == [16, 16, 16]
@@ -117,23 +117,24 @@ def test_every_field_can_be_set_from_the_command_line(stage: str) -> None:
             argv.append(f"--{stage}_{name}" if value else f"--no-{stage}_{name}")
         else:
             argv += [f"--{stage}_{name}", str(value)]
-    run = parse("--env", COUNTING, *argv)[0]
+    run = parse("--env", COUNTING, *argv)
     config = getattr(run, f"{stage}_config")
     assert {name: getattr(config, name) for name in wanted} == wanted
 
 
 def test_fields_without_a_stage_reach_every_stage() -> None:
-    run = parse("--env", COUNTING, "--seed", "7", "--device", "cpu", "--no_amp")[0]
+    run = parse("--env", COUNTING, "--seed", "7", "--device", "cpu")
     configs = (run.vae_config, run.rnn_config, run.ctrl_config)
     assert run.seed == 7
-    assert all((c.seed, c.device, c.amp, c.logdir) == (7, "cpu", False, "log") for c in configs)
+    assert all((c.seed, c.logdir) == (7, "log") for c in configs)
+    assert all(c.device == "cpu" for c in configs[:2])
     assert run.vae_config.data_dir == run.rnn_config.data_dir == "data"
     assert run.ctrl_config.env_name == COUNTING
 
 
 def test_further_flags_arrive() -> None:
     argv = ["--num_rollouts", "7", "--policy", "held", "--no_precompute_latents"]
-    run = parse("--env", COUNTING, *argv, "--env_kwargs", '{"size": 80}')[0]
+    run = parse("--env", COUNTING, *argv, "--env_kwargs", '{"size": 80}')
     assert (run.rollouts[0]["num_rollouts"], run.rollouts[0]["policy"]) == (7, "held")
     assert not run.precompute
     assert run.env_kwargs == run.ctrl_config.env_kwargs == {"size": 80}
@@ -142,10 +143,9 @@ def test_further_flags_arrive() -> None:
 @pytest.mark.parametrize("preset", PRESETS)
 def test_presets_name_fields_that_exist(preset: str) -> None:
     """An unknown key would be taken for an extra one, and pass unnoticed."""
-    for run in parse("--env", COUNTING, "--preset", preset):
-        assert run.vae_config.extra == run.rnn_config.extra == {}
-        assert run.ctrl_config.extra == {"env_kwargs": {}}
-        assert run.rollouts
+    run = parse("--env", COUNTING, "--preset", preset)
+    assert run.vae_config.extra == run.rnn_config.extra == run.ctrl_config.extra == {}
+    assert run.rollouts == PRESETS[preset]["rollouts"]
 
 
 def test_help_names_every_flag_with_its_default(capsys: pytest.CaptureFixture[str]) -> None:
@@ -188,23 +188,16 @@ def test_a_run_ends_in_a_report_and_in_plain_words(
     assert "The agent is not clearly better than random play: +0 points." in said
 
 
-def test_a_second_round_learns_from_the_drives_of_the_first(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    drives = [{"num_rollouts": 6, "seq_len": 40, "policy": "drive"}]
-    again = PRESETS["smoke"] | {"rollouts": drives}
-    monkeypatch.setitem(PRESETS, "smoke", PRESETS["smoke"] | {"again": again})
-    assert main(words(tmp_path, "--vae_epochs", "1", "--rnn_epochs", "1")) == 0
-    assert len(list((tmp_path / "data").glob("*.npz"))) == 6
-    for folder in ("log/round1", "log"):
-        assert (tmp_path / folder / "ctrl" / "best.tar").exists()
-    reports = sorted(tmp_path.rglob("report.json"))
-    assert reports == [tmp_path / "log" / "report.json"]
-    # Once C is being searched for, the search needs its own round's V and M, and nothing else.
-    shutil.rmtree(tmp_path / "log" / "round1")
-    shutil.rmtree(tmp_path / "data")
-    assert main(words(tmp_path, "--vae_epochs", "1", "--rnn_epochs", "1")) == 0
-    assert not (tmp_path / "data").exists()
+def test_what_it_leaves_remembers_its_environment(tmp_path: Path) -> None:
+    """A folder says where it was trained; whoever loads it need not."""
+    small = ["--num_rollouts", "2", "--vae_epochs", "1", "--rnn_epochs", "1", "--episodes", "1"]
+    argv = [*small, "--env_kwargs", '{"length": 9}']
+    assert main(words(tmp_path, *argv)) == 0
+    world = load_trained(tmp_path / "log")
+    assert (world.env_name, world.env_kwargs) == (COUNTING, {"length": 9})
+    assert world.space() == world.agent().action_map.space
+    report = json.loads((tmp_path / "log" / "report.json").read_text())
+    assert [row["returns"] for row in report["rows"]] == [[36.0], [36.0]]  # 0 + 1 + … + 8
 
 
 def test_weights_can_be_tested_alone(copy: Path, tmp_path: Path) -> None:
@@ -220,18 +213,30 @@ def test_weights_can_be_tested_alone(copy: Path, tmp_path: Path) -> None:
     assert contents(copy / "log") == before
 
 
-def test_the_search_and_the_way_of_acting_that_were_named_are_tested(
+def test_the_way_of_acting_that_was_named_is_tested(
     copy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (copy / "log" / "ctrl").rename(copy / "log" / "other")
     seen: list[Agent] = []
-    monkeypatch.setattr(
-        "wmlib.report.evaluate", lambda agent, **kw: seen.append(agent) or {"mean": 0, "std": 0}
-    )
+    backends: list[str] = []
+
+    def evaluated(agent: Agent, backend: str, **kwargs: Any) -> dict[str, Any]:
+        seen.append(agent)
+        backends.append(backend)
+        return {}
+
+    monkeypatch.setattr("wmlib.evaluation.evaluate", evaluated)
     monkeypatch.setattr(cli, "_in_words", lambda rows: "")
-    argv = ["--test", "--ctrl_name", "other", "--ctrl_sample_z", "--no_amp", "--device", "cpu"]
+    monkeypatch.setenv("WMLIB_BF16", "1")  # restored afterwards
+    argv = ["--test", "--ctrl_sample_z", "--no_amp", "--device", "cpu"]
     assert main(words(copy, *argv)) == 0
-    assert (seen[1].sample_z, seen[1].amp, seen[1].device.type) == (True, False, "cpu")
+    assert (seen[1].sample_z, seen[1].device.type) == (True, "cpu")
+    assert not has_bf16(seen[1].device)
+    # A score is of Gymnasium's environment, unless another is asked for by its name.
+    for evaluator, backend in (("ray", "gymnasium"), ("dream", "gymnasium"), ("auto", "auto"),
+                               ("envpool", "envpool")):  # fmt: skip
+        assert main(words(copy, "--test", "--ctrl_evaluator", evaluator)) == 0
+        assert set(backends[-2:]) == {backend}
+    assert set(backends[:2]) == {"gymnasium"}
 
 
 def test_collecting_alone_leaves_rollouts_alone(
@@ -372,6 +377,7 @@ def test_a_loss_that_is_no_number_is_said(
     # The rate of a resumed training can only be lowered; so the one on disk is raised.
     state = load_checkpoint(folder / "checkpoint.tar")
     state["optimizer"]["param_groups"][0]["lr"] = 1e30
+    state["config"]["learning_rate"] = 1e30
     save_checkpoint(folder / "checkpoint.tar", state)
     argv = ["--stage", stage, f"--{stage}_epochs", "3"]
     before = contents(folder)

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from wmlib.cluster import RayEvaluator, Workers, collect_on_cluster
 
 from wmlib import Agent, Controller, ConvVAE, LocalEvaluator, MDRNNCell, generate_rollouts, make_env
+from wmlib.fast.ray import RayEvaluator, Workers, collect_on_cluster
 
 SLEEPY = "sleepy_env:Sleepy-v0"
 L, H, SEEDS, NODES = 4, 8, [5, 6], 3
@@ -47,6 +47,7 @@ def machines() -> Iterator[Machines]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        patch.setenv("WMLIB_BF16", "0")  # the nodes' batches are others than this process's
         machines = Machines()
         try:
             yield machines
@@ -58,7 +59,7 @@ def machines() -> Iterator[Machines]:
 def agent() -> Agent:
     torch.manual_seed(0)
     space = make_env("counting_env:Counting-v0").action_space
-    return Agent(ConvVAE(3, L), MDRNNCell(L, 2, H, 2), Controller(L, H, 2), space, amp=False)
+    return Agent(ConvVAE(3, L), MDRNNCell(L, 2, H, 2), Controller(L, H, 2), space)
 
 
 @pytest.fixture(scope="module")

@@ -281,7 +281,7 @@ def test_a_row_that_patience_ended_is_not_stepped_on() -> None:
     steps = play(envs, policy, [6, 13], 50, patience=2)
     running = [next(steps).rows.tolist() for _ in range(3)]
     assert running == [[0, 1], [0, 1], [0]]
-    assert envs.envs.get_attr("resting") == (False, True)
+    assert envs.vector.get_attr("resting") == (False, True)
     envs.close()
 
 

@@ -77,6 +77,24 @@ def test_unknown_keys_go_to_extra_and_read_as_attributes(cls: type) -> None:
     assert config.note == "first try"
 
 
+@pytest.mark.parametrize(
+    ("cls", "slip", "meant"),
+    [
+        (WMVAEConfig, "learning_rat", "learning_rate"),
+        (WMVAEConfig, "noreloads", "noreload"),
+        (WMMDNRNNConfig, "hiden_size", "hidden_size"),
+        (WMControllerConfig, "popsize", "pop_size"),
+        (WMControllerConfig, "sigma", "sigma0"),
+    ],
+)
+def test_a_keyword_like_a_misspelt_field_is_refused(cls: type, slip: str, meant: str) -> None:
+    with pytest.raises(
+        ValueError, match=rf"{cls.__name__} has no field '{slip}'; did you mean '{meant}'\?"
+    ):
+        make(cls, **{slip: 1})
+    assert getattr(make(cls, extra={slip: 1}), slip) == 1  # it can be meant, as the message says
+
+
 @EVERY
 def test_a_name_that_is_nowhere_is_an_attribute_error(cls: type) -> None:
     with pytest.raises(AttributeError, match=f"{cls.__name__} has no field or extra key 'nope'"):
@@ -140,10 +158,10 @@ WRONG = [
     (WMVAEConfig, {"train_batch_size": -1}),
     (WMVAEConfig, {"num_epochs": 0}),
     (WMVAEConfig, {"scheduler_factor": 1.0}),
-    (WMVAEConfig, {"num_test_files": -1}),
+    (WMVAEConfig, {"epoch_size": -1}),
+    (WMVAEConfig, {"kl_tolerance": -0.5}),
     (WMVAEConfig, {"data_dir": ""}),
     (WMVAEConfig, {"noreload": "yes"}),
-    (WMVAEConfig, {"schedule": "linear"}),
     (WMVAEConfig, {"device": "quantum"}),
     (WMVAEConfig, {"device": "cuda:"}),
     (WMVAEConfig, {"beta": -1.0}),
@@ -151,14 +169,18 @@ WRONG = [
     (WMMDNRNNConfig, {"hidden_size": 0}),
     (WMMDNRNNConfig, {"gmm_components": 0}),
     (WMMDNRNNConfig, {"seq_len": 0}),
-    (WMMDNRNNConfig, {"optimizer": "sgd"}),
-    (WMMDNRNNConfig, {"grad_clip": float("inf")}),
+    (WMMDNRNNConfig, {"learning_rate": float("inf")}),
+    (WMMDNRNNConfig, {"include_reward": 1}),
     (WMControllerConfig, {"pop_size": 1}),
     (WMControllerConfig, {"sigma0": 0.0}),
     (WMControllerConfig, {"target_return": float("nan")}),
     (WMControllerConfig, {"max_workers": 0}),
     (WMControllerConfig, {"env_name": ""}),
-    (WMControllerConfig, {"backend": "threads"}),
+    (WMControllerConfig, {"evaluator": "threads"}),
+    (WMControllerConfig, {"hidden_size": -1}),
+    (WMControllerConfig, {"env_kwargs": [1]}),
+    (WMControllerConfig, {"patience": -1}),
+    (WMControllerConfig, {"temperature": 0.0}),
     (WMControllerConfig, {"seed": -1}),
 ]
 
@@ -187,6 +209,18 @@ def test_environments_that_are_gone_point_to_v3(name: str) -> None:
 @pytest.mark.parametrize("device", ["cpu", "cuda", "cuda:1"])
 def test_devices_by_name(device: str) -> None:
     assert WMVAEConfig(64, 64, device=device).device == device
+
+
+@pytest.mark.parametrize("size", [0, 256, 512])
+def test_c_may_see_none_of_m_or_h_or_h_and_c(size: int) -> None:
+    assert WMControllerConfig(hidden_size=size).hidden_size == size
+
+
+def test_arguments_of_the_environment_are_each_configurations_own() -> None:
+    one, two = WMControllerConfig(env_kwargs={"continuous": False}), WMControllerConfig()
+    assert one.to_dict()["env_kwargs"] == {"continuous": False}
+    two.env_kwargs["a"] = 1
+    assert WMControllerConfig().env_kwargs == {}
 
 
 def test_whole_numbers_serve_as_floats() -> None:

@@ -1,15 +1,17 @@
-"""C: a linear map, its flat form, and the way into the action space."""
+"""C: a linear map, and its flat form."""
 
-import gymnasium as gym
 import numpy as np
 import pytest
 import torch
-from gymnasium.spaces import Box, Discrete
 from torch import nn
 
-from wmlib.controller import ActionMap, Controller, act_batch, flatten_parameters, load_parameters
-
-CAR = Box(np.float32([-1, 0, 0]), np.float32([1, 1, 1]))
+from wmlib.controller import (
+    Controller,
+    act_batch,
+    controller_from_state,
+    flatten_parameters,
+    load_parameters,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -26,6 +28,14 @@ def test_the_papers_number_of_parameters() -> None:
 
 def test_shapes() -> None:
     assert Controller(32, 256, 3)(torch.randn(4, 32), torch.randn(4, 256)).shape == (4, 3)
+
+
+@pytest.mark.parametrize(("hidden_size", "parameters"), [(0, 99), (256, 867), (512, 1635)])
+def test_it_may_see_none_of_m_or_h_or_h_and_c(hidden_size: int, parameters: int) -> None:
+    controller, z = Controller(32, hidden_size, 3), torch.randn(4, 32)
+    assert sum(parameter.numel() for parameter in controller.parameters()) == parameters
+    seen = controller(z, torch.randn(4, hidden_size)) if hidden_size else controller(z)
+    assert seen.shape == (4, 3)
 
 
 def test_z_comes_before_h() -> None:
@@ -58,6 +68,20 @@ def test_every_parameter_gets_a_gradient() -> None:
 def test_names_of_the_state_dict() -> None:
     shapes = {name: tuple(v.shape) for name, v in Controller(32, 256, 3).state_dict().items()}
     assert shapes == {"fc.weight": (3, 288), "fc.bias": (3,)}
+
+
+def test_its_sizes_come_from_its_weights() -> None:
+    controller = Controller(4, 6, 3)
+    again = controller_from_state(controller.state_dict())
+    x = torch.randn(2, 10)
+    torch.testing.assert_close(again(x), controller(x), rtol=0, atol=0)
+    assert not again.training
+
+
+@pytest.mark.parametrize("model", [nn.Conv2d(1, 2, 3), nn.Linear(4, 2), nn.BatchNorm1d(2)])
+def test_weights_of_another_model_are_refused(model: nn.Module) -> None:
+    with pytest.raises(ValueError, match=r"best\.tar holds no controller: fc\.weight"):
+        controller_from_state(model.state_dict(), "best.tar")
 
 
 # --------------------------------------------------------------------------- flat parameters
@@ -109,106 +133,3 @@ def test_a_row_of_a_batch_acts_as_its_own_controller(make) -> None:
     outputs = act_batch(make(), torch.as_tensor(flat, dtype=torch.float32), state)
     expected = torch.stack([c(x) for c, x in zip(controllers, state, strict=True)])
     torch.testing.assert_close(outputs, expected)
-
-
-# ------------------------------------------------------------------------------- the actions
-
-
-def test_a_zero_output_is_a_car_that_moves() -> None:
-    """A generic squash into [0, 1] would brake at ½, and the search start on a plateau."""
-    assert ActionMap(CAR)(torch.zeros(1, 3)).tolist() == [[0, 0.5, 0]]
-
-
-def test_the_cars_map() -> None:
-    x = torch.tensor([[-0.3, 1.2, 0.7], [2.0, -3.0, -0.7]])
-    steer, gas, brake = ActionMap(CAR)(x).T
-    torch.testing.assert_close(steer, x[:, 0].tanh())
-    torch.testing.assert_close(gas, 1 / (1 + (-x[:, 1]).exp()))
-    torch.testing.assert_close(brake, torch.tensor([np.tanh(0.7), 0.0], dtype=torch.float32))
-
-
-@pytest.mark.parametrize(
-    "space",
-    [
-        CAR,
-        Box(-2, 2, (1,)),
-        Box(np.float32([-0.1, 5, -3]), np.float32([0.7, 5.3, 11])),
-        Box(0, 1, (2, 2), dtype=np.float64),
-    ],
-)
-def test_every_output_is_an_action_of_a_bounded_box(space: Box) -> None:
-    """Within the bounds to the last bit, and reaching both."""
-    actions = ActionMap(space)
-    outputs = torch.cat([10 * torch.randn(200, actions.size), torch.full((1, actions.size), 1e9)])
-    outputs = torch.cat([outputs, -outputs])
-    told = actions(outputs)
-    executed = actions.to_env(told.numpy())
-    assert executed.shape == (len(outputs), *space.shape)
-    assert all(space.contains(action) for action in executed)
-    np.testing.assert_array_equal(executed.max(0), space.high)
-    np.testing.assert_array_equal(executed.min(0), space.low)
-
-
-def test_zero_is_the_middle_of_a_bounded_box() -> None:
-    space = Box(np.float32([-2, 0]), np.float32([1, 3]))
-    torch.testing.assert_close(ActionMap(space)(torch.zeros(1, 2)), torch.tensor([[-0.5, 1.5]]))
-
-
-def test_unbounded_sides_stay_as_they_are() -> None:
-    space = Box(np.float32([-np.inf, 0]), np.float32([np.inf, np.inf]))
-    actions = ActionMap(space)
-    assert not actions.is_bounded
-    assert actions(torch.tensor([[-7.0, -7.0], [7.0, 7.0]])).tolist() == [[-7, 0], [7, 7]]
-
-
-def test_discrete_actions_are_arg_maxed_and_told_one_hot() -> None:
-    actions = ActionMap(Discrete(4))
-    told = actions(torch.tensor([[0.1, 3.0, -1.0, 2.0], [5.0, 0.0, 0.0, 4.0]]))
-    assert told.tolist() == [[0, 1, 0, 0], [1, 0, 0, 0]]
-    assert actions.to_env(told.numpy()).tolist() == [1, 0]
-
-
-def test_a_discrete_space_may_start_elsewhere() -> None:
-    actions = ActionMap(Discrete(4, start=-1))
-    executed = actions.to_env(np.eye(4, dtype=np.float32))
-    assert executed.tolist() == [-1, 0, 1, 2]
-    assert all(actions.space.contains(action) for action in executed)
-    np.testing.assert_array_equal(actions.from_env(executed), np.eye(4))
-
-
-@pytest.mark.parametrize("space", [CAR, Box(-2, 2, (1,)), Box(0, 1, (2, 2)), Discrete(5)])
-def test_what_the_environment_takes_and_what_m_is_told_are_one(space: gym.Space) -> None:
-    space.seed(0)
-    actions = ActionMap(space)
-    executed = np.stack([space.sample() for _ in range(20)])
-    told = actions.from_env(executed)
-    assert (told.shape, told.dtype) == ((20, actions.size), np.float32)
-    np.testing.assert_array_equal(actions.to_env(told), executed)
-
-
-def test_m_is_told_the_clipped_action_fault_15() -> None:
-    """Fault 15: the environment clips the action, and M is given the unclipped one."""
-    told = ActionMap(CAR).from_env(np.array([[-3.0, 0.5, -0.2], [0.1, 7.0, 2.0]]))
-    np.testing.assert_allclose(told, [[-1, 0.5, 0], [0.1, 1, 1]])
-
-
-@pytest.mark.parametrize(
-    ("name", "kwargs", "size"),
-    [
-        ("CarRacing-v3", {}, 3),
-        ("CarRacing-v3", {"continuous": False}, 5),
-        ("LunarLander-v3", {}, 4),
-        ("Pendulum-v1", {}, 1),
-    ],
-)
-def test_sizes_of_known_environments(name: str, kwargs: dict, size: int) -> None:
-    env = gym.make(name, **kwargs)
-    actions = ActionMap(env.action_space)
-    assert actions.size == size
-    assert actions.is_car == (name == "CarRacing-v3" and not kwargs)
-    env.close()
-
-
-def test_other_spaces_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"MultiDiscrete\(\[2 3\]\) is not supported: Box and"):
-        ActionMap(gym.spaces.MultiDiscrete([2, 3]))

@@ -1,7 +1,9 @@
-"""Episodes cut into examples: exactly which ones, in time, and right in worker processes."""
+"""Episodes cut into examples, examples gathered into batches: exactly which ones, and in time."""
 
 import shutil
+import time
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -10,14 +12,16 @@ import torch
 from counting_env import action_level
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
-from wmlib.batches import BufferedSampler
 
 import wmlib.datasets
 from wmlib.datasets import (
+    Batches,
+    BufferedSampler,
     LatentSequenceDataset,
     ObservationDataset,
     RolloutDataset,
     SequenceDataset,
+    epoch_seed,
     split_point,
 )
 from wmlib.rollouts import Rollout, read_rollout, rollout_files, save_rollout
@@ -109,8 +113,9 @@ def test_an_observation_dataset_gives_bare_frames(counted: Path) -> None:
     assert len(bare) == len(whole)
     for i in (0, 20, len(bare) - 1):
         assert torch.equal(bare[i], whole[i]["observation"])
-        assert bare.raw(i).dtype == np.uint8
-        np.testing.assert_array_equal(bare.raw(i)[0, 0], levels(bare[i]))
+        (stored,) = bare.batch(torch.tensor([i]))
+        assert (stored.shape, stored.dtype) == ((64, 64, 3), torch.uint8)
+        assert stored[0, 0].tolist() == levels(bare[i])
 
 
 @pytest.mark.parametrize("cls", [RolloutDataset, ObservationDataset])
@@ -131,7 +136,7 @@ def test_nothing_is_flipped_unasked_fault_14(tmp_path: Path) -> None:
     save_rollout(tmp_path / "r.npz", Rollout(frames, zeros[:, None], zeros, zeros))
     dataset = ObservationDataset(tmp_path)
     for _ in range(5):
-        stored = np.stack([dataset.raw(i) for i in range(5)])
+        stored = dataset.batch(torch.arange(5))
         np.testing.assert_array_equal(stored, frames)
         shown = torch.stack([dataset[i] for i in range(5)])
         np.testing.assert_array_equal((shown * 255).permute(0, 2, 3, 1), frames)
@@ -160,30 +165,6 @@ def test_files_of_other_sizes_and_makers(tmp_path: Path) -> None:
     assert windows[1][2].tolist() == [1, 2, 3]
 
 
-def ctallecs(counted: Path, folder: Path) -> Path:
-    """The counted episodes as ctallec's collector would have written them."""
-    for path in rollout_files(counted):
-        rollout = read_rollout(path)
-        np.savez(
-            folder / path.name,
-            observations=rollout.next_observations,
-            actions=np.concatenate([rollout.actions, rollout.actions[:1]]),
-            rewards=rollout.rewards,
-            terminals=rollout.terminals,
-        )
-    return folder
-
-
-def test_files_with_frames_after_actions_fault_1(counted: Path, tmp_path: Path) -> None:
-    """Fault 1, seen from the other side: where obs[t] comes after action[t], +1 is right."""
-    theirs = SequenceDataset(ctallecs(counted, tmp_path), seq_len=4, alignment="after")
-    ours = SequenceDataset(counted, seq_len=4)
-    expected = {str([levels(w[0]), w[1].tolist(), w[2].tolist(), levels(w[4])]) for w in ours}
-    found = {str([levels(w[0]), w[1].tolist(), w[2].tolist(), levels(w[4])]) for w in theirs}
-    assert found < expected
-    assert len(ours) - len(theirs) == len(ours.files)  # each lacks the window at its first frame
-
-
 def test_a_half_written_file_is_named(counted: Path, tmp_path: Path) -> None:
     for path in rollout_files(counted)[:3]:
         shutil.copy(path, tmp_path)
@@ -202,9 +183,9 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> Counter:
     """How often each file was decoded."""
     count: Counter = Counter()
 
-    def read(path: Path, alignment: str) -> Rollout:
+    def read(path: Path) -> Rollout:
         count[path.name] += 1
-        return read_rollout(path, alignment)
+        return read_rollout(path)
 
     monkeypatch.setattr(wmlib.datasets, "read_rollout", read)
     return count
@@ -429,3 +410,249 @@ def test_a_shuffled_epoch_in_worker_processes_is_complete(counted: Path) -> None
     loader = DataLoader(dataset, 7, sampler=BufferedSampler(dataset, seed=1), num_workers=2)
     seen = Counter(tuple(level) for batch in loader for level in levels(batch))
     assert seen == Counter(tuple(levels(frame)) for frame in dataset)
+
+
+@pytest.fixture
+def frames(counted: Path) -> ObservationDataset:
+    return ObservationDataset(counted, buffer_size=3, num_test_files=0)
+
+
+def colours(batch: Tensor) -> list[tuple[int, ...]]:
+    """The stored levels of frames: uint8 (B, 64, 64, 3) or floats (B, 3, 64, 64)."""
+    if batch.dtype != torch.uint8:
+        batch = (batch * 255).round().permute(0, 2, 3, 1)
+    return [tuple(map(int, level)) for level in batch[:, 0, 0]]
+
+
+def colours_of(batches: list[Tensor]) -> list[tuple[int, ...]]:
+    return [colour for batch in batches for colour in colours(batch)]
+
+
+# -------------------------------------------------------------------------- the order of an epoch
+
+
+def test_an_epoch_has_its_own_seed() -> None:
+    seeds = {epoch_seed(seed, epoch) for seed in range(10) for epoch in range(100)}
+    assert len(seeds) == 1000
+    assert epoch_seed(3, 4) == epoch_seed(3, 4)
+
+
+@pytest.mark.parametrize("buffer_size", [1, 3, 100])
+def test_the_sampler_gives_every_example_once(counted: Path, buffer_size: int) -> None:
+    dataset = ObservationDataset(counted, buffer_size=buffer_size, num_test_files=0)
+    sampler = BufferedSampler(dataset)
+    assert sorted(sampler) == list(range(len(dataset)))
+    assert len(sampler) == len(dataset)
+
+
+def test_the_sampler_stays_within_a_buffer_of_files(frames: ObservationDataset) -> None:
+    files = [frames.locate(index)[0] for index in BufferedSampler(frames)]
+    groups = []
+    while files:
+        group = set()
+        while files and len(group | {files[0]}) <= frames.buffer_size:
+            group.add(files.pop(0))
+        groups.append(group)
+    assert [len(group) for group in groups] == [3, 3, 3, 1]
+    assert len(set.union(*groups)) == 10
+
+
+def test_the_sampler_shuffles_files_and_examples(frames: ObservationDataset) -> None:
+    order = list(BufferedSampler(frames, seed=0))
+    assert order != sorted(order)
+    files = [frames.locate(index)[0] for index in order]
+    assert sum(a != b for a, b in pairwise(files)) > 30  # not file by file
+    assert list(BufferedSampler(frames, seed=0)) == order
+    assert list(BufferedSampler(frames, seed=1)) != order
+
+
+@pytest.mark.parametrize(("size", "drawn"), [(5, 5), (70, 70), (10_000, None), (0, None)])
+def test_the_sampler_draws_as_many_as_asked(
+    frames: ObservationDataset, size: int, drawn: int | None
+) -> None:
+    sampler = BufferedSampler(frames, size=size)
+    order = list(sampler)
+    assert len(order) == len(set(order)) == len(sampler) == (drawn or len(frames))
+
+
+def test_nothing_to_sample(counted: Path) -> None:
+    empty = ObservationDataset(counted, train=False, num_test_files=0)
+    assert list(BufferedSampler(empty)) == []
+    assert list(Batches(empty, 4)(0)) == []
+    assert len(Batches(empty, 4)) == 0
+
+
+# --------------------------------------------------------------------------------- frames for V
+
+
+def test_an_epoch_of_frames_is_complete(frames: ObservationDataset) -> None:
+    batches = Batches(frames, 16)
+    drawn = list(batches(0))
+    assert len(batches) == len(drawn) == -(-len(frames) // 16)
+    assert {(batch.dtype, batch.shape[1:]) for batch in drawn} == {(torch.uint8, (64, 64, 3))}
+    expected = Counter(tuple(levels(frame)) for frame in frames)
+    assert Counter(colours_of(drawn)) == expected
+
+
+def test_epochs_differ_and_repeat(frames: ObservationDataset) -> None:
+    """A resumed run sees the batches of the straight one."""
+    batches = Batches(frames, 16, 20)
+    epochs = [colours_of(list(batches(epoch))) for epoch in (0, 1, 0)]
+    assert epochs[0] == epochs[2] != epochs[1]
+    assert len(epochs[0]) == 20
+    assert len(batches) == 2
+
+
+def test_transformed_frames_are_floats(counted: Path) -> None:
+    dataset = ObservationDataset(counted, lambda frame: frame / 3, num_test_files=0)
+    drawn = list(Batches(dataset, 16)(0))
+    assert {(batch.dtype, batch.shape[1:]) for batch in drawn} == {(torch.float32, (3, 64, 64))}
+    expected = Counter(tuple(colours(dataset[i][None])[0]) for i in range(len(dataset)))
+    assert Counter(colours_of(drawn)) == expected
+
+
+# ------------------------------------------------------------------------------- windows for M
+
+
+def test_a_transform_may_draw_at_random(counted: Path) -> None:
+    """From torch's generator, which is the model's as well: so it must not draw beside it."""
+    shade = lambda frame: frame * torch.rand(1)  # noqa: E731
+    dataset = ObservationDataset(counted, shade, num_test_files=0)
+    epochs = []
+    for pause in (0.0, 0.01):
+        torch.manual_seed(0)
+        drawn = [
+            (batch, time.sleep(pause) or torch.randn(1)) for batch in Batches(dataset, 16, 64)(0)
+        ]
+        epochs.append([torch.cat(part) for part in zip(*drawn, strict=True)])
+    assert all(torch.equal(a, b) for a, b in zip(*epochs, strict=True))
+
+
+def test_what_goes_wrong_while_reading_ahead_is_said(counted: Path, tmp_path: Path) -> None:
+    for path in rollout_files(counted)[:3]:
+        shutil.copy(path, tmp_path)
+    batches = Batches(ObservationDataset(tmp_path, buffer_size=1, num_test_files=0), 4)
+    (tmp_path / "rollout_000001.npz").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"rollout_000001\.npz is not a readable rollout"):
+        list(batches(0))
+
+
+@pytest.fixture(scope="module")
+def latents() -> LatentSequenceDataset:
+    """Two episodes of 30 and 21 steps; mu tells the row, sigma is one."""
+    rows = np.arange(51, dtype=np.float32)[:, None].repeat(2, axis=1)
+    return LatentSequenceDataset(
+        {
+            "latents": 1000 * rows,
+            "logsigmas": np.zeros_like(rows),
+            "actions": rows,
+            "rewards": rows[:, 0],
+            "terminals": np.zeros(51),
+            "episode_starts": np.array([0, 30]),
+            "final_latents": np.zeros((2, 2)),
+            "final_logsigmas": np.zeros((2, 2)),
+        },
+        SEQ,
+    )
+
+
+def starts(batches: list) -> list[int]:
+    """Which step each window begins with."""
+    return [int(start) for _, _, reward, _, _ in batches for start in reward[:, 0]]
+
+
+def test_shapes_of_latent_batches(latents: LatentSequenceDataset) -> None:
+    z, action, reward, terminal, z_next = next(Batches(latents, 3)(0))
+    assert z.shape == action.shape == z_next.shape == (3, SEQ, 2)
+    assert reward.shape == terminal.shape == (3, SEQ)
+
+
+def test_an_epoch_of_latents_covers_the_data_once(latents: LatentSequenceDataset) -> None:
+    batches = Batches(latents, 4)
+    drawn = list(batches(0))
+    assert len(starts(drawn)) == -(-len(latents) // SEQ)
+    assert len(drawn) == len(batches)
+    assert len(set(starts(drawn))) == len(starts(drawn))
+
+
+@pytest.mark.parametrize(("size", "drawn"), [(10, 10), (10_000, 26 + 17)])
+def test_latent_batches_draw_as_many_as_asked(
+    latents: LatentSequenceDataset, size: int, drawn: int
+) -> None:
+    batches = Batches(latents, 4, size)
+    found = starts(list(batches(0)))
+    assert len(found) == len(set(found)) == drawn
+    assert len(batches) == -(-drawn // 4)
+
+
+def same(one: list, other: list) -> bool:
+    pairs = zip(one, other, strict=True)
+    return all(torch.equal(a, b) for x, y in pairs for a, b in zip(x, y, strict=True))
+
+
+def test_order_and_noise_are_the_epochs_own_fault_16(latents: LatentSequenceDataset) -> None:
+    """Fault 16: one stored sample of z. Each epoch draws z again, and a resumed one as before."""
+    batches = Batches(latents, 4, seed=7)
+    first, second, again = list(batches(0)), list(batches(1)), list(batches(0))
+    assert same(first, again)
+    assert starts(first) != starts(second)
+    noise = [
+        {
+            int(s): float(z[0, 0] - 1000 * s)
+            for part in drawn
+            for z, s in zip(part[0], part[2][:, 0], strict=True)
+        }
+        for drawn in (first, list(Batches(latents, 4, 45, seed=7)(1)))
+    ]
+    assert all(noise[0][s] != noise[1][s] for s in noise[0])
+    assert not same(first, list(Batches(latents, 4, seed=8)(0)))
+
+
+def test_held_out_latents_are_the_same_in_every_epoch(latents: LatentSequenceDataset) -> None:
+    batches = Batches(latents, 4, seed=7, shuffle=False)
+    first, second = list(batches(0)), list(batches(1))
+    assert same(first, second)
+    assert starts(first) == sorted(starts(first))
+    assert len(first) == len(batches)
+
+
+def test_nothing_held_out_gives_no_batches() -> None:
+    batches = Batches(None, 4, shuffle=False)
+    assert len(batches) == 0
+    assert list(batches(0)) == []
+
+
+@pytest.fixture
+def windows(counted: Path) -> SequenceDataset:
+    return SequenceDataset(counted, seq_len=SEQ, num_test_files=0)
+
+
+def test_an_epoch_of_windows_covers_the_data_once(windows: SequenceDataset) -> None:
+    batches = Batches(windows, 4)
+    drawn = list(batches(0))
+    assert len(drawn) == len(batches)
+    assert sum(len(batch[0]) for batch in drawn) == -(-len(windows) // SEQ)
+    assert drawn[0][0].shape == drawn[0][4].shape == (4, SEQ, 3, 64, 64)
+    assert same(drawn, list(batches(0)))
+    assert not same(drawn, list(batches(1)))
+
+
+@pytest.mark.parametrize("size", [6, 10_000])
+def test_windows_are_no_more_than_there_are(windows: SequenceDataset, size: int) -> None:
+    batches = Batches(windows, 4, size)
+    drawn = sum(len(batch[0]) for batch in batches(0))
+    assert drawn == min(size, len(windows))
+    assert len(batches) == -(-drawn // 4)
+
+
+def test_held_out_windows_are_the_same_in_every_epoch(windows: SequenceDataset) -> None:
+    batches = Batches(windows, 4, shuffle=False)
+    first = list(batches(0))
+    assert same(first, list(batches(1)))
+    assert len(first) == len(batches)
+
+
+def test_no_windows_give_no_batches(counted: Path) -> None:
+    empty = SequenceDataset(counted, train=False, seq_len=SEQ, num_test_files=0)
+    for shuffle in (True, False):
+        assert list(Batches(empty, 4, shuffle=shuffle)(0)) == []

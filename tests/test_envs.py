@@ -1,4 +1,4 @@
-"""The real world as pictures, and the seeds of its episodes."""
+"""The real world as pictures, the seeds of its episodes, and the way into its action space."""
 
 from typing import Any
 
@@ -6,12 +6,15 @@ import counting_env
 import gymnasium as gym
 import numpy as np
 import pytest
+import torch
+from gymnasium.spaces import Box, Discrete
 from gymnasium.utils.env_checker import check_env
 
-from wmlib.envs import PURPOSES, GymImageEnv, episode_seed, make_env, make_image_env
+from wmlib.envs import PURPOSES, ActionMap, GymImageEnv, episode_seed, make_env, make_image_env
 from wmlib.pixels import resize
 
 COUNTING = "counting_env:Counting-v0"
+CAR = Box(np.float32([-1, 0, 0]), np.float32([1, 1, 1]))
 
 
 # --------------------------------------------------------------------------------- the wrapper
@@ -168,46 +171,115 @@ def test_an_unknown_purpose_is_named() -> None:
         episode_seed("fun", 0, 0)
 
 
-# --------------------------------------------------------------------------- the quicker CarRacing
+# ------------------------------------------------------------------------------- the actions
 
 
-def same_pictures(seed: int, actions: np.ndarray) -> bool:
-    """Whether Gymnasium's CarRacing and ours agree in every bit; returns whether the game ended."""
-    theirs, ours = gym.make("CarRacing-v3", render_mode="rgb_array"), make_env("CarRacing-v3")
-    assert type(ours.unwrapped) is not type(theirs.unwrapped)
-    assert np.array_equal(theirs.reset(seed=seed)[0], ours.reset(seed=seed)[0])
-    for action in actions:
-        (frame, reward, ended, *_), step = theirs.step(action), ours.step(action)
-        np.testing.assert_array_equal(frame, step[0])
-        assert (reward, ended) == step[1:3]
-        if ended:
-            break
-    np.testing.assert_array_equal(theirs.render(), ours.render())
+def test_a_zero_output_is_a_car_that_moves() -> None:
+    """A generic squash into [0, 1] would brake at ½, and the search start on a plateau."""
+    assert ActionMap(CAR)(torch.zeros(1, 3)).tolist() == [[0, 0.5, 0]]
+
+
+def test_the_cars_map() -> None:
+    x = torch.tensor([[-0.3, 1.2, 0.7], [2.0, -3.0, -0.7]])
+    steer, gas, brake = ActionMap(CAR)(x).T
+    torch.testing.assert_close(steer, x[:, 0].tanh())
+    torch.testing.assert_close(gas, 1 / (1 + (-x[:, 1]).exp()))
+    torch.testing.assert_close(brake, torch.tensor([np.tanh(0.7), 0.0], dtype=torch.float32))
+
+
+@pytest.mark.parametrize(
+    "space",
+    [
+        CAR,
+        Box(-2, 2, (1,)),
+        Box(np.float32([-0.1, 5, -3]), np.float32([0.7, 5.3, 11])),
+        Box(0, 1, (2, 2), dtype=np.float64),
+    ],
+)
+def test_every_output_is_an_action_of_a_bounded_box(space: Box) -> None:
+    """Within the bounds to the last bit, and reaching both."""
+    actions = ActionMap(space)
+    torch.manual_seed(0)
+    outputs = torch.cat([10 * torch.randn(200, actions.size), torch.full((1, actions.size), 1e9)])
+    outputs = torch.cat([outputs, -outputs])
+    told = actions(outputs)
+    executed = actions.to_env(told.numpy())
+    assert executed.shape == (len(outputs), *space.shape)
+    assert all(space.contains(action) for action in executed)
+    np.testing.assert_array_equal(executed.max(0), space.high)
+    np.testing.assert_array_equal(executed.min(0), space.low)
+
+
+def test_zero_is_the_middle_of_a_bounded_box() -> None:
+    space = Box(np.float32([-2, 0]), np.float32([1, 3]))
+    torch.testing.assert_close(ActionMap(space)(torch.zeros(1, 2)), torch.tensor([[-0.5, 1.5]]))
+
+
+def test_unbounded_sides_stay_as_they_are() -> None:
+    space = Box(np.float32([-np.inf, 0]), np.float32([np.inf, np.inf]))
+    actions = ActionMap(space)
+    assert not actions.is_bounded
+    assert actions(torch.tensor([[-7.0, -7.0], [7.0, 7.0]])).tolist() == [[-7, 0], [7, 7]]
+
+
+def test_discrete_actions_are_arg_maxed_and_told_one_hot() -> None:
+    actions = ActionMap(Discrete(4))
+    told = actions(torch.tensor([[0.1, 3.0, -1.0, 2.0], [5.0, 0.0, 0.0, 4.0]]))
+    assert told.tolist() == [[0, 1, 0, 0], [1, 0, 0, 0]]
+    assert actions.to_env(told.numpy()).tolist() == [1, 0]
+
+
+def test_a_discrete_space_may_start_elsewhere() -> None:
+    actions = ActionMap(Discrete(4, start=-1))
+    executed = actions.to_env(np.eye(4, dtype=np.float32))
+    assert executed.tolist() == [-1, 0, 1, 2]
+    assert all(actions.space.contains(action) for action in executed)
+    np.testing.assert_array_equal(actions.from_env(executed), np.eye(4))
+
+
+@pytest.mark.parametrize("space", [CAR, Box(-2, 2, (1,)), Box(0, 1, (2, 2)), Discrete(5)])
+def test_what_the_environment_takes_and_what_m_is_told_are_one(space: gym.Space) -> None:
+    space.seed(0)
+    actions = ActionMap(space)
+    executed = np.stack([space.sample() for _ in range(20)])
+    told = actions.from_env(executed)
+    assert (told.shape, told.dtype) == ((20, actions.size), np.float32)
+    np.testing.assert_array_equal(actions.to_env(told), executed)
+
+
+def test_m_is_told_the_clipped_action_fault_15() -> None:
+    """Fault 15: the environment clips the action, and M is given the unclipped one."""
+    told = ActionMap(CAR).from_env(np.array([[-3.0, 0.5, -0.2], [0.1, 7.0, 2.0]]))
+    np.testing.assert_allclose(told, [[-1, 0.5, 0], [0.1, 1, 1]])
+
+
+@pytest.mark.parametrize(
+    ("name", "kwargs", "size"),
+    [
+        ("CarRacing-v3", {}, 3),
+        ("CarRacing-v3", {"continuous": False}, 5),
+        ("LunarLander-v3", {}, 4),
+        ("Pendulum-v1", {}, 1),
+    ],
+)
+def test_sizes_of_known_environments(name: str, kwargs: dict, size: int) -> None:
+    env = gym.make(name, **kwargs)
+    actions = ActionMap(env.action_space)
+    assert actions.size == size
+    assert actions.is_car == (name == "CarRacing-v3" and not kwargs)
+    env.close()
+
+
+def test_other_spaces_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"MultiDiscrete\(\[2 3\]\) is not supported: Box and"):
+        ActionMap(gym.spaces.MultiDiscrete([2, 3]))
+
+
+def test_without_the_fast_folder_gymnasium_draws_its_car_racing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("WMLIB_FAST", "0")
+    env, theirs = make_env("CarRacing-v3"), gym.make("CarRacing-v3")
+    assert type(env.unwrapped) is type(theirs.unwrapped)
+    env.close()
     theirs.close()
-    ours.close()
-    return bool(ended)
-
-
-def test_the_quicker_car_racing_draws_the_same_pictures() -> None:
-    """While the picture is still zoomed, on the road, sliding, and in the grass."""
-    rng = np.random.default_rng(0)
-    low, high = np.array([-0.3, 0, 0]), np.array([0.3, 1, 0.1])
-    assert not same_pictures(3, rng.uniform(low, high, (150, 3)).astype(np.float32))
-
-
-def test_the_quicker_car_racing_draws_the_end_of_the_world() -> None:
-    """Straight on, until the car leaves the field, whose edge is in the picture by then."""
-    assert same_pictures(1, np.tile(np.float32([0.001, 0.6, 0]), (400, 1)))
-
-
-def test_the_quicker_car_racing_begins_anew() -> None:
-    """A second track in the same environment; and other colours, which a reset may choose."""
-    pair = (
-        gym.make("CarRacing-v3", domain_randomize=True),
-        make_env("CarRacing-v3", domain_randomize=True),
-    )
-    for seed in (1, 2):
-        theirs, ours = (env.reset(seed=seed)[0] for env in pair)
-        np.testing.assert_array_equal(theirs, ours)
-    for env in pair:
-        env.close()

@@ -1,7 +1,6 @@
 """Scores that can be worked out by hand, on episodes that nobody has trained on."""
 
 import multiprocessing
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,6 @@ from wmlib import (
     Agent,
     Controller,
     ConvVAE,
-    LocalEvaluator,
     MDRNNCell,
     episode_seed,
     evaluate,
@@ -21,6 +19,7 @@ from wmlib import (
 )
 from wmlib.evaluation import summarise
 
+pytestmark = pytest.mark.usefixtures("float32")
 COUNTING, PAYING = "counting_env:Counting-v0", "trial_envs:Paying-v0"
 L, H = 4, 8
 KEYS = {"agent", "env_id", "backend", "episodes", "seed", "mean", "std", "ci95", "returns"}
@@ -31,23 +30,7 @@ KEYS |= {"versions", "hardware"}
 def agent() -> Agent:
     torch.manual_seed(0)
     space = make_env(COUNTING).action_space
-    return Agent(ConvVAE(3, L), MDRNNCell(L, 2, H, 2), Controller(L, H, 2), space, amp=False)
-
-
-@pytest.fixture
-def paying(agent: Agent) -> Iterator[LocalEvaluator]:
-    """Two processes; impatient after 3 steps without a reward, each missing step costs 0.5."""
-    evaluator = LocalEvaluator(agent, PAYING, 20, patience=3, step_cost=0.5, max_workers=2)
-    yield evaluator
-    evaluator.close()
-
-
-def constant(*firsts: float) -> np.ndarray:
-    """Controllers (P, n) that answer every frame with that first action: see ``Paying-v0``."""
-    population = np.zeros((len(firsts), 2 * (L + H) + 2))
-    # The box reaches from -2 to 1 there: a = -2 + 3 (tanh(b) + 1) / 2.
-    population[:, -2] = np.arctanh((np.array(firsts) + 2) / 1.5 - 1)
-    return population
+    return Agent(ConvVAE(3, L), MDRNNCell(L, 2, H, 2), Controller(L, H, 2), space)
 
 
 def fresh_lengths(seed: int, count: int) -> list[int]:
@@ -99,33 +82,6 @@ def test_a_time_limit_ends_episodes() -> None:
 def test_a_function_of_a_frame_can_be_scored() -> None:
     row = evaluate(lambda frame: np.float32([0.5, 0]), PAYING, episodes=2, max_workers=1)
     assert row["returns"] == [0.5 * n for n in fresh_lengths(0, 2)]
-
-
-def test_each_candidate_plays_each_episode(paying: LocalEvaluator) -> None:
-    """Six episodes on two processes, in waves; returns in the right places."""
-    seeds = [0, 3]  # 8 and 11 steps
-    scores = paying(constant(0.5, 0.25, 0.75), seeds)
-    wanted = np.outer([0.5, 0.25, 0.75], [8, 11])
-    np.testing.assert_allclose(scores.returns, wanted, atol=1e-4)
-    assert scores.steps == 3 * (8 + 11)
-
-
-def test_steps_that_were_not_driven_are_charged(paying: LocalEvaluator) -> None:
-    scores = paying(constant(-0.5, 0.5), [0])
-    # Three steps of -0.5, then the 17 to the time limit at -0.5 each; who earns drives on.
-    np.testing.assert_allclose(scores.returns, [[-1.5 - 17 * 0.5], [8 * 0.5]], atol=1e-4)
-    assert scores.steps == 3 + 8
-
-
-def test_a_final_score_never_stops_early(paying: LocalEvaluator) -> None:
-    scores = paying(constant(-0.5), [0], final=True)
-    np.testing.assert_allclose(scores.returns, [[8 * -0.5]], atol=1e-4)
-
-
-def test_the_agent_is_itself_again_afterwards(paying: LocalEvaluator, agent: Agent) -> None:
-    before = evaluate(agent, PAYING, 3, max_workers=1)["returns"]
-    paying(constant(0.5, 0.9), [0])
-    assert evaluate(agent, PAYING, 3, max_workers=1)["returns"] == before
 
 
 def test_no_two_purposes_ever_share_an_episode() -> None:

@@ -2,17 +2,19 @@
 
 import csv
 import json
+import re
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from wmlib.fitness import Scores
 
+import wmlib.evolution
 from wmlib import (
     Agent,
-    Axes,
     Controller,
     ConvVAE,
     MDRNNCell,
@@ -24,8 +26,11 @@ from wmlib import (
     train_controller,
 )
 from wmlib.checkpoints import load_checkpoint
-from wmlib.evolution import MEMORY, mean_ranks
+from wmlib.evaluators import Scores
+from wmlib.evolution import Played
 
+pytestmark = pytest.mark.usefixtures("float32")
+FROZEN = Path(__file__).parent / "frozen"
 PAYING = "trial_envs:Paying-v0"
 L, H = 4, 8
 SIZE = 2 * (L + H) + 2
@@ -53,14 +58,20 @@ class Hill:
 def agent() -> Agent:
     torch.manual_seed(0)
     space = make_env(PAYING).action_space
-    return Agent(ConvVAE(3, L), MDRNNCell(L, 2, H, 2), Controller(L, H, 2), space, amp=False)
+    return Agent(ConvVAE(3, L), MDRNNCell(L, 2, H, 2), Controller(L, H, 2), space)
+
+
+@pytest.fixture
+def often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The mean is scored in every third generation, so that a short search scores it thrice."""
+    monkeypatch.setattr(wmlib.evolution, "INTERVAL", 3)
 
 
 @pytest.fixture
 def config(tmp_path: Path) -> WMControllerConfig:
     return WMControllerConfig(
         L, H, 2, PAYING, str(tmp_path), n_samples=2, pop_size=6, num_generations=8, sigma0=0.3,
-        eval_interval=3, eval_episodes=4, display=False, max_workers=1, seed=5,
+        display=False, max_workers=1, seed=5,
     )  # fmt: skip
 
 
@@ -78,7 +89,7 @@ def stop_after(generation: int) -> Callable[[dict[str, float]], None]:
     return on_generation
 
 
-def test_the_most_telling_tracks_of_late_come_back(
+def test_tracks_that_come_back_are_played_beside_the_fresh_ones(
     config: WMControllerConfig, agent: Agent
 ) -> None:
     def weight(seed: int) -> int:
@@ -93,30 +104,34 @@ def test_the_most_telling_tracks_of_late_come_back(
             super().__call__(population, seeds, final)
             return Scores(np.outer(np.arange(len(population)), [*map(weight, seeds)]), 1)
 
-    world, config.hard_samples, config.num_generations = Tracks(), 2, 14
-    rows = train_controller(config, agent, world)
+    def most_telling(played: Played) -> list[int]:
+        """Of all tracks so far, the two on which candidates differed most."""
+        spreads = {
+            seed: spread
+            for generation in played
+            for seed, spread in zip(
+                generation["seeds"], np.std(generation["returns"], axis=0), strict=True
+            )
+        }
+        return sorted(spreads, key=lambda seed: -spreads[seed])[:2]
+
+    world, config.num_generations = Tracks(), 14
+    rows = train_controller(config, agent, world, more_tracks=most_telling)
     played = [seeds for _, seeds, final in world.played if not final]
     fresh = [seeds[: config.n_samples] for seeds in played]
     assert len({seed for seeds in fresh for seed in seeds}) == 14 * config.n_samples
     for done, seeds in enumerate(played):
-        late = [seed for earlier in fresh[max(0, done - MEMORY) : done] for seed in earlier]
-        assert seeds[config.n_samples :] == sorted(late, key=weight)[:-3:-1]
+        earlier = [seed for generation in fresh[:done] for seed in generation]
+        assert seeds[config.n_samples :] == sorted(earlier, key=weight)[:-3:-1]
     # What is written into a row is of fresh tracks alone, and so can be compared between searches.
     for row, seeds in zip(rows, fresh, strict=True):
         assert row["best"] == pytest.approx(5 * np.mean([*map(weight, seeds)]))
-
-
-def test_ranks_count_whom_one_beat() -> None:
-    returns = np.array([[900.0, 880.0], [-50.0, 890.0], [890.0, 870.0], [890.0, 905.0]])
-    np.testing.assert_allclose(mean_ranks(returns), [1 / 3, -1 / 3, -1 / 2, 1 / 2])
-    wrecked = returns - [[0, 0], [500, 0], [0, 0], [0, 0]]  # it was last on that track already
-    np.testing.assert_array_equal(mean_ranks(wrecked), mean_ranks(returns))
-    np.testing.assert_array_equal(mean_ranks(np.full((3, 2), 7.0)), 0)
-    assert np.isnan(mean_ranks(np.array([[1.0], [np.nan]]))).all()
+    with pytest.raises(ValueError, match="more_tracks = most_telling, now None"):
+        train_controller(config, agent, world)
 
 
 def test_it_climbs_by_ranks_though_some_are_wrecked(
-    config: WMControllerConfig, agent: Agent
+    config: WMControllerConfig, agent: Agent, tmp_path: Path
 ) -> None:
     class Wrecks(Hill):
         """A hill where one lap in five ends in a ditch, whoever drives."""
@@ -128,52 +143,61 @@ def test_it_climbs_by_ranks_though_some_are_wrecked(
             ditch = np.random.default_rng(seeds).random(scores.returns.shape) < 0.2
             return Scores(scores.returns - 400 * ditch, scores.steps)
 
-    def climbed() -> float:
-        train_controller(config, agent, Wrecks())
-        end = parameters(Path(config.logdir) / "ctrl" / "checkpoint.tar")
+    def mean_ranks(returns: np.ndarray) -> np.ndarray:
+        """The share of the others that a candidate beat less the share that beat it."""
+        return np.sign(returns[:, None] - returns[None]).sum(axis=1).mean(axis=1)
+
+    def climbed(name: str, **trick: Callable[[np.ndarray], np.ndarray]) -> float:
+        config.logdir = str(tmp_path / name)
+        train_controller(config, agent, Wrecks(), **trick)
+        end = parameters(tmp_path / name / "ctrl" / "checkpoint.tar")
         return -float(np.square(end - TARGET).sum())
 
     config.num_generations, config.pop_size, config.n_samples = 60, 12, 3
-    config.noreload, config.fitness = True, "rank"
-    by_rank = climbed()
-    config.fitness = "return"
-    assert by_rank > climbed()
+    by_rank = climbed("ranks", fitness=mean_ranks)
+    assert by_rank > climbed("returns")
     assert by_rank > -np.square(TARGET).sum()
+    with pytest.raises(ValueError, match="fitness = mean_return, now mean_ranks"):
+        climbed("returns", fitness=mean_ranks)
+
+
+class Stretched:
+    """Axes along which some weights change more than others."""
+
+    def __call__(self, coordinates: np.ndarray) -> np.ndarray:
+        return coordinates * np.geomspace(3, 0.1, SIZE)
 
 
 def test_it_walks_along_axes_and_goes_on_along_them(
-    config: WMControllerConfig, agent: Agent
+    config: WMControllerConfig, agent: Agent, tmp_path: Path
 ) -> None:
-    rng, path = np.random.default_rng(0), Path(config.logdir) / "ctrl"
-    inputs = rng.standard_normal((500, L + H + 1)) * np.geomspace(3, 0.01, L + H + 1)
-    config.coordinates = "axes"
-    with pytest.raises(ValueError, match="axes"):
-        train_controller(config, agent, Hill())
-    axes = Axes.of(inputs.T @ inputs / 500)
+    axes, path = Stretched(), tmp_path / "ctrl"
     train_controller(config, agent, Hill(), TARGET + 1, axes)
     straight = parameters(path / "checkpoint.tar")
-    search = Search(TARGET + 1, 0.3, 6, 5, axes=Axes.load(path / "axes.npz"))
+    search = Search(TARGET + 1, 0.3, 6, 5, axes=axes)
     for values in json.loads((path / "search.json").read_text())["fitness"]:
         search.tell(np.array(values))
     np.testing.assert_allclose(straight, search.mean, atol=1e-6)
-    config.noreload, config.num_generations = True, 3
+    config.logdir, config.num_generations = str(tmp_path / "stopped"), 3
     train_controller(config, agent, Hill(), TARGET + 1, axes)
-    config.noreload, config.num_generations = False, 8
-    train_controller(config, agent, Hill())  # who goes on need not know the axes
-    np.testing.assert_array_equal(parameters(path / "checkpoint.tar"), straight)
-    config.coordinates = "weights"
-    with pytest.raises(ValueError, match="coordinates = axes, now weights"):
+    config.num_generations = 8
+    train_controller(config, agent, Hill(), axes=axes)
+    resumed = parameters(tmp_path / "stopped" / "ctrl" / "checkpoint.tar")
+    np.testing.assert_array_equal(resumed, straight)
+    with pytest.raises(ValueError, match="axes = Stretched, now None"):
         train_controller(config, agent, Hill())
 
 
-def test_a_search_goes_on_from_its_recorded_start(config: WMControllerConfig, agent: Agent) -> None:
+def test_a_search_goes_on_from_its_recorded_start(
+    config: WMControllerConfig, agent: Agent, tmp_path: Path
+) -> None:
     train_controller(config, agent, Hill(), start=TARGET + 1)
-    straight = parameters(Path(config.logdir) / "ctrl" / "checkpoint.tar")
-    config.noreload, config.num_generations = True, 3
+    straight = parameters(tmp_path / "ctrl" / "checkpoint.tar")
+    config.logdir, config.num_generations = str(tmp_path / "stopped"), 3
     train_controller(config, agent, Hill(), start=TARGET + 1)
-    config.noreload, config.num_generations = False, 8
+    config.num_generations = 8
     train_controller(config, agent, Hill())  # who goes on need not know where it began
-    resumed = parameters(Path(config.logdir) / "ctrl" / "checkpoint.tar")
+    resumed = parameters(tmp_path / "stopped" / "ctrl" / "checkpoint.tar")
     np.testing.assert_array_equal(resumed, straight)
 
 
@@ -183,13 +207,14 @@ def test_it_climbs_and_says_how(config: WMControllerConfig, agent: Agent, tmp_pa
     assert rows[-1]["mean"] > rows[0]["mean"] + 1
     assert [row["generation"] for row in rows] == list(range(1, 41))
     assert rows[-1]["env_steps"] == 40 * 6 * SIZE
-    assert [row["generation"] for row in rows if "cma_mean" in row] == [*range(3, 40, 3), 40]
+    assert [row["generation"] for row in rows if "cma_mean" in row] == [10, 20, 30, 40]
     with (tmp_path / "ctrl" / "generations.csv").open() as file:
         table = list(csv.DictReader(file))
     assert [float(row["mean"]) for row in table] == [round(row["mean"], 4) for row in rows]
     assert [row["cma_mean"] != "" for row in table] == ["cma_mean" in row for row in rows]
 
 
+@pytest.mark.usefixtures("often")
 def test_the_mean_is_scored_and_kept_not_the_luckiest(
     config: WMControllerConfig, agent: Agent, tmp_path: Path
 ) -> None:
@@ -210,6 +235,7 @@ def test_the_mean_is_scored_and_kept_not_the_luckiest(
     assert scores[best] < max(row["best"] for row in rows)  # luck would have looked better
 
 
+@pytest.mark.usefixtures("often")
 def test_candidates_share_fresh_tracks_and_the_mean_has_its_own(
     config: WMControllerConfig, agent: Agent
 ) -> None:
@@ -220,22 +246,14 @@ def test_candidates_share_fresh_tracks_and_the_mean_has_its_own(
     assert [count for count, _, final in hill.played if final] == [1, 1, 1]
     assert len({seed for seeds in train for seed in seeds}) == 8 * 2  # fresh in every generation
     assert select[0] == select[1] == select[2]  # comparable
-    assert len(set(select[0])) == 4
+    assert len(set(select[0])) == 4 * config.n_samples
     fresh = {episode_seed("evaluate", seed, i) for seed in range(20) for i in range(100)}
     drawn = {episode_seed("collect", seed, i) for seed in range(20) for i in range(100)}
     parts = [{seed for seeds in train for seed in seeds}, set(select[0]), fresh, drawn]
     assert len(set.union(*parts)) == sum(map(len, parts))
 
 
-def test_late_generations_play_more_episodes(config: WMControllerConfig, agent: Agent) -> None:
-    config.late_samples, config.late_generation = 5, 6
-    hill = Hill()
-    train_controller(config, agent, hill)
-    train = [seeds for _, seeds, final in hill.played if not final]
-    assert [len(seeds) for seeds in train] == [2] * 6 + [5] * 2
-    assert len({seed for seeds in train for seed in seeds}) == 6 * 2 + 2 * 5
-
-
+@pytest.mark.usefixtures("often")
 @pytest.mark.parametrize("stops", [[1], [3, 7]])
 def test_stopped_it_ends_where_a_straight_search_does(
     config: WMControllerConfig, agent: Agent, tmp_path: Path, stops: list[int]
@@ -257,34 +275,37 @@ def test_stopped_it_ends_where_a_straight_search_does(
     assert len(train_controller(config, agent, Hill())) == 9  # unless asked
 
 
+@pytest.mark.usefixtures("often")
 def test_it_stops_at_the_target(config: WMControllerConfig, agent: Agent) -> None:
     config.target_return = -1e9
     assert len(train_controller(config, agent, Hill())) == 3  # the first score of the mean
 
 
-def test_another_name_is_another_search(
-    config: WMControllerConfig, agent: Agent, tmp_path: Path
-) -> None:
-    config.num_generations, config.name = 2, "ctrl_z"
-    train_controller(config, agent, Hill())
-    config.name, config.pop_size = "ctrl", 4
-    train_controller(config, agent, Hill())
-    assert (tmp_path / "ctrl_z" / "best.tar").exists()
-    assert (tmp_path / "ctrl" / "best.tar").exists()
-
-
-@pytest.mark.parametrize("change", [{"pop_size": 7}, {"sigma0": 0.2}, {"seed": 6}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"pop_size": 7},
+        {"sigma0": 0.2},
+        {"seed": 6},
+        {"n_samples": 3},
+        {"patience": 5},
+        {"time_limit": 50},
+        {"temperature": 1.5},
+        {"env_kwargs": {"size": 80}},
+    ],
+)
 def test_a_search_of_other_settings_is_not_gone_on_with(
-    config: WMControllerConfig, agent: Agent, change: dict[str, float]
+    config: WMControllerConfig, agent: Agent, tmp_path: Path, change: dict[str, float]
 ) -> None:
     config.num_generations = 2
     train_controller(config, agent, Hill())
     ((key, value),) = change.items()
     before = getattr(config, key)
     setattr(config, key, value)
-    with pytest.raises(ValueError, match=rf"search\.json .* {key} = {before}, now {value}; give"):
+    said = re.escape(f"{key} = {before}, now {value}; give")
+    with pytest.raises(ValueError, match=rf"search\.json .* {said}"):
         train_controller(config, agent, Hill())
-    config.noreload = True
+    config.logdir = str(tmp_path / "other")
     assert len(train_controller(config, agent, Hill())) == 2
 
 
@@ -320,9 +341,141 @@ def test_it_learns_to_drive_in_a_real_world(
 ) -> None:
     """In the world that pays for the action's first number, the best is 1 in every step."""
     config.num_generations, config.time_limit = 5, 8
-    config.n_samples = config.eval_episodes = 1
+    config.n_samples = 1
     rows = train_controller(config, agent)
     assert rows[0]["mean"] == pytest.approx(-4, abs=2)  # tanh 0: the middle of [-2, 1]
     assert rows[-1]["cma_mean"] > rows[0]["mean"] + 2
     learnt = flatten_parameters(agent.controller.parameters())
     np.testing.assert_array_equal(learnt, parameters(tmp_path / "ctrl" / "checkpoint.tar"))
+
+
+def test_an_agent_that_acts_otherwise_is_refused(config: WMControllerConfig, agent: Agent) -> None:
+    config.sample_z = True
+    with pytest.raises(ValueError, match="sample_z is True, the agent's is False"):
+        train_controller(config, agent, Hill())
+
+
+def test_what_was_played_is_kept(config: WMControllerConfig, agent: Agent, tmp_path: Path) -> None:
+    hill = Hill(luck=1.0)
+    rows = train_controller(config, agent, hill)
+    state = json.loads((tmp_path / "ctrl" / "search.json").read_text())
+    train = [seeds for _, seeds, final in hill.played if not final]
+    assert [generation["seeds"] for generation in state["played"]] == train
+    for row, told, generation in zip(rows, state["fitness"], state["played"], strict=True):
+        np.testing.assert_allclose(np.mean(generation["returns"], axis=1), told, atol=1e-3)
+        assert row["mean"] == pytest.approx(np.mean(generation["returns"]), abs=1e-3)
+
+
+def test_a_checkpoint_says_what_it_was_trained_with(
+    config: WMControllerConfig, agent: Agent, tmp_path: Path
+) -> None:
+    train_controller(config, agent, Hill())
+    for name in ("best.tar", "checkpoint.tar"):
+        saved = load_checkpoint(tmp_path / "ctrl" / name)
+        assert WMControllerConfig.from_dict(saved["config"]) == config
+        assert saved["versions"]["cma"]
+
+
+# ---- what earlier versions recorded ------------------------------------------------------------
+
+
+@pytest.fixture
+def record(tmp_path: Path) -> dict[str, Any]:
+    """25 generations of the search for a C that sees z alone, as an earlier version wrote them.
+
+    Put where the search goes on from it; ``mean`` are the weights that were kept.
+    """
+    (tmp_path / "ctrl").mkdir()
+    shutil.copy(FROZEN / "search_v_only.json", tmp_path / "ctrl" / "search.json")
+    return json.loads((FROZEN / "search_v_only.json").read_text())
+
+
+@pytest.fixture
+def driver() -> Agent:
+    """An agent of the recorded one's sizes."""
+    space = make_env("CarRacing-v3").action_space
+    return Agent(ConvVAE(3, 32), MDRNNCell(32, 3, H, 2), Controller(32, 0, 3), space)
+
+
+class Count(Hill):
+    """Scores anything."""
+
+    def __call__(self, population: np.ndarray, seeds: Sequence[int], final: bool = False) -> Scores:
+        self.played.append((population, list(seeds), final))
+        return Scores(np.random.default_rng(seeds).normal(size=(len(population), len(seeds))), 7)
+
+
+def going_on(tmp_path: Path, **changes: Any) -> WMControllerConfig:
+    settings = {"logdir": str(tmp_path), "pop_size": 16, "n_samples": 4, "num_generations": 27}
+    return WMControllerConfig(32, 0, 3, "CarRacing-v3", display=False, **(settings | changes))
+
+
+def test_a_recorded_search_is_replayed_to_where_it_was(record: dict[str, Any]) -> None:
+    search = Search(np.zeros(99), 0.1, 16, seed=0)
+    for row, told in zip(record["rows"], record["fitness"], strict=True):
+        search.tell(np.array(told))
+        assert search.sigma == pytest.approx(row["sigma"], rel=1e-9)
+        assert (np.mean(told), max(told)) == pytest.approx((row["mean"], row["best"]))
+    np.testing.assert_allclose(search.mean, record["mean"], atol=1e-7)  # of the 25th generation
+
+
+def test_a_recorded_search_goes_on(record: dict[str, Any], driver: Agent, tmp_path: Path) -> None:
+    world = Count()
+    rows = train_controller(going_on(tmp_path), driver, world)
+    # Nothing that was played is played again, and the next population is the one that was due.
+    assert [(len(p), final) for p, _, final in world.played] == [
+        (16, False),
+        (16, False),
+        (1, True),
+    ]
+    search = Search(np.zeros(99), 0.1, 16, seed=0)
+    for told in record["fitness"]:
+        search.tell(np.array(told))
+    np.testing.assert_array_equal(world.played[0][0], search.ask())
+    played = {episode_seed("train", 0, 1000 * done + i) for done in range(25) for i in range(4)}
+    assert played.isdisjoint(world.played[0][1])
+    assert [row["generation"] for row in rows] == list(range(1, 28))
+    assert rows[26]["env_steps"] == record["rows"][-1]["env_steps"] + 2 * 7
+    # What was recorded stands as it did.
+    state = json.loads((tmp_path / "ctrl" / "search.json").read_text())
+    assert state["settings"] == record["settings"]
+    assert state["rows"][:25] == rows[:25] == record["rows"]
+    assert state["fitness"][:25] == record["fitness"]
+    assert len(state["fitness"]) == 27
+
+
+def test_a_recorded_search_that_is_finished_is_left_alone(
+    record: dict[str, Any], driver: Agent, tmp_path: Path
+) -> None:
+    world, path = Count(), tmp_path / "ctrl" / "search.json"
+    before = path.read_bytes()
+    rows = train_controller(going_on(tmp_path, num_generations=25), driver, world)
+    assert rows == record["rows"]
+    assert not world.played
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [({"pop_size": 12}, "pop_size = 16, now 12"), ({"sigma0": 0.2}, "sigma0 = 0.1, now 0.2"),
+     ({"seed": 1}, "seed = 0, now 1")],
+)  # fmt: skip
+def test_a_recorded_search_of_other_settings_is_named_and_left_alone(
+    record: dict[str, Any], driver: Agent, tmp_path: Path, change: dict[str, Any], said: str
+) -> None:
+    path = tmp_path / "ctrl" / "search.json"
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match=f"search.json was recorded with {said}"):
+        train_controller(going_on(tmp_path, **change), driver, Count())
+    assert path.read_bytes() == before
+    assert [file.name for file in path.parent.iterdir()] == ["search.json"]
+
+
+def test_a_recorded_search_that_cannot_be_replayed_is_not_gone_on_with(
+    record: dict[str, Any], driver: Agent, tmp_path: Path
+) -> None:
+    """Such as one of another version of CMA-ES, or of a covariance that was not diagonal."""
+    record["rows"][-1]["sigma"] *= 1.01
+    (tmp_path / "ctrl" / "search.json").write_text(json.dumps(record))
+    with pytest.raises(ValueError, match=r"search\.json cannot be replayed: .* sigma 0\.08"):
+        train_controller(going_on(tmp_path), driver, Count())

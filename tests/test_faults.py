@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from trial_envs import PayingEnv
 
-import wmlib.pretrained
+import wmlib.world
 from wmlib import (
     MDRNN,
     Controller,
@@ -23,13 +23,13 @@ from wmlib import (
     train_controller,
 )
 from wmlib.checkpoints import load_checkpoint, save_checkpoint
+from wmlib.evolution import HELD_OUT
 
 FAULTS = {
     1: (
         "observations of before an action are paired with the action and the reward after it",
         "rollouts: test_next_frames_are_the_frames_one_step_on",
         "rollouts: test_ctallecs_files_are_put_in_time_fault_1",
-        "datasets: test_files_with_frames_after_actions_fault_1",
         "datasets: test_windows_are_in_time_fault_1",
         "collect: test_frames_actions_and_rewards_are_in_time_fault_1",
     ),
@@ -58,7 +58,7 @@ FAULTS = {
     6: (
         "the scheduler's state holds the optimiser, and needs pickles to be read",
         "schedules: test_the_state_is_plain_numbers_fault_6",
-        "loop: test_a_stopped_training_ends_where_a_straight_one_does",
+        "training: test_a_stopped_training_ends_where_a_straight_one_does",
     ),
     7: (
         "torch.compile writes _orig_mod. before every key",
@@ -77,7 +77,7 @@ FAULTS = {
     10: (
         "the hidden size is 200 here, 256 there, and a constant in the worker",
         "config: test_one_hidden_size_everywhere_fault_10",
-        "pretrained: test_sizes_come_from_the_file",
+        "world: test_sizes_come_from_the_file",
         "cli: test_the_flags_of_the_reference_page_arrive",
     ),
     11: (
@@ -90,7 +90,7 @@ FAULTS = {
         "models are loaded for every episode anew; a worker dies unheard, its master waits on",
         "faults: test_models_are_loaded_once_for_a_whole_search_fault_12",
         "collect: test_a_dead_process_keeps_the_finished_episodes_fault_12",
-        "vector_envs: test_a_dead_process_is_one_sentence_and_no_wait_fault_12",
+        "fast_processes: test_a_dead_process_is_one_sentence_and_no_wait_fault_12",
         "evaluation: test_a_process_that_dies_is_one_sentence_and_leaves_none_behind",
         "cli: test_a_process_that_dies_is_said",
     ),
@@ -99,7 +99,7 @@ FAULTS = {
         "schedules: test_getting_worse_never_counts_as_better_fault_13",
         "schedules: test_a_best_of_zero_is_a_best_fault_13",
         "schedules: test_below_zero_torchs_own_takes_worse_for_better_and_ours_does_not_fault_13",
-        "loop: test_it_stops_when_patience_is_at_its_end",
+        "training: test_it_stops_when_patience_is_at_its_end",
     ),
     14: (
         "three resizers, /255 in six places, flips that mirror the dashboard",
@@ -109,7 +109,7 @@ FAULTS = {
     ),
     15: (
         "the environment clips the action, M is told the unclipped one",
-        "controller: test_m_is_told_the_clipped_action_fault_15",
+        "envs: test_m_is_told_the_clipped_action_fault_15",
         "policies: test_what_a_function_gives_is_clipped_as_the_environment_would_fault_15",
         "collect: test_the_executed_action_is_the_stored_one_fault_15",
         "agent: test_m_is_told_what_the_environment_executes",
@@ -119,7 +119,7 @@ FAULTS = {
         "one sample of z is stored for ever, and M learns its noise by heart",
         "latents: test_mu_is_stored_with_logsigma_and_no_sample_fault_16",
         "datasets: test_z_is_drawn_afresh_at_every_reading_fault_16",
-        "batches: test_order_and_noise_are_the_epochs_own_fault_16",
+        "datasets: test_order_and_noise_are_the_epochs_own_fault_16",
     ),
     17: (
         "the luckiest sample ever seen is reported as the score",
@@ -186,7 +186,7 @@ def config(tmp_path: Path) -> WMControllerConfig:
         save_checkpoint(tmp_path / stage / "best.tar", {"state_dict": model.state_dict()})
     return WMControllerConfig(
         4, 8, 2, "trial_envs:Paying-v0", str(tmp_path), n_samples=2, pop_size=4, time_limit=4,
-        num_generations=3, eval_interval=3, eval_episodes=2, display=False, max_workers=1,
+        num_generations=3, display=False, max_workers=1,
     )  # fmt: skip
 
 
@@ -195,7 +195,7 @@ def test_models_are_loaded_once_for_a_whole_search_fault_12(
 ) -> None:
     loaded = []
     monkeypatch.setattr(
-        wmlib.pretrained,
+        wmlib.world,
         "load_checkpoint",
         lambda path: loaded.append(Path(path).parent.name) or load_checkpoint(path),
     )
@@ -218,7 +218,8 @@ def test_a_score_is_of_no_episode_that_was_trained_on_fault_17(
     generate_rollouts(tmp_path / "data", config.env_name, 5, 4, num_workers=1, display=False)
     evaluate("random", config.env_name, 5, max_workers=1)
     train_controller(config)
-    assert len(asked) == 5 + 5 + 3 * 4 * 2 + 2
+    held_out = HELD_OUT * config.n_samples
+    assert len(asked) == 5 + 5 + 3 * 4 * 2 + held_out
     collected, evaluated, trained = set(asked[:5]), set(asked[5:10]), set(asked[10:])
-    assert (len(collected), len(evaluated), len(trained)) == (5, 5, 3 * 2 + 2)
-    assert len(collected | evaluated | trained) == 5 + 5 + 3 * 2 + 2
+    assert (len(collected), len(evaluated), len(trained)) == (5, 5, 3 * 2 + held_out)
+    assert len(collected | evaluated | trained) == 5 + 5 + 3 * 2 + held_out

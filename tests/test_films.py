@@ -8,7 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
-from wmlib import ConvVAE, films, tensor_to_frames
+from wmlib import ConvVAE, tensor_to_frames
+from wmlib.show import films
 
 
 def flat(*levels: int) -> np.ndarray:

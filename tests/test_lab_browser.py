@@ -10,8 +10,8 @@ import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 from test_widgets_browser import (
     Visit,
+    _patient,
     assert_shows,
-    browser,
     chosen,
     dataset,
     patience,
@@ -23,9 +23,9 @@ from test_widgets_browser import (
     world,
 )
 
-from wmlib.pretrained import WorldModel
+from wmlib.world import WorldModel
 
-__all__ = ["browser", "world"]  # fixtures
+__all__ = ["_patient", "world"]  # fixtures
 
 pytestmark = pytest.mark.slow
 

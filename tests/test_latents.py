@@ -67,22 +67,28 @@ def encodings(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 # ------------------------------------------------------------------------------------- encoding
 
 
+@pytest.mark.usefixtures("float32")
 def test_encoding_in_chunks_is_encoding(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wmlib.latents, "CHUNK", 2)
     torch.manual_seed(0)
     vae = ConvVAE(latent_size=4).eval()
     frames = np.random.default_rng(0).integers(0, 256, (5, 64, 64, 3), dtype=np.uint8)
-    mu, logsigma = encode(vae, frames, CPU, amp=False)
+    mu, logsigma = encode(vae, frames, CPU)
     assert (mu.shape, mu.dtype, mu.requires_grad) == ((5, 4), torch.float32, False)
     expected = vae.encoder(frames_to_tensor(frames))
     torch.testing.assert_close((mu, logsigma), expected, rtol=1e-4, atol=1e-5)
 
 
-def test_encoding_in_half_precision_is_near() -> None:
+def test_encoding_in_half_precision_is_near(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
     vae = ConvVAE(latent_size=4).eval()
     frames = np.random.default_rng(0).integers(0, 256, (5, 64, 64, 3), dtype=np.uint8)
-    exact, near = encode(vae, frames, CPU, amp=False)[0], encode(vae, frames, CPU, amp=True)[0]
+    found = []
+    for units in (True, False):
+        monkeypatch.setattr("wmlib.devices.has_bf16", lambda device, units=units: units)
+        found.append(encode(vae, frames, CPU)[0])
+    near, exact = found
+    assert not torch.equal(near, exact)
     assert near.dtype == torch.float32
     torch.testing.assert_close(near, exact, rtol=0, atol=0.05 * exact.abs().max().item())
 
@@ -209,13 +215,14 @@ def test_a_v_of_another_size_is_named_with_both(folder: Path) -> None:
 # ---------------------------------------------------------------------------------- V from disk
 
 
+@pytest.mark.usefixtures("float32")
 def test_v_is_the_best_of_its_folder(folder: Path, tmp_path: Path) -> None:
     torch.manual_seed(0)
     vae = ConvVAE(latent_size=4)
     save_checkpoint(tmp_path / "vae" / "best.tar", {"state_dict": vae.state_dict()})
     config = WMVAEConfig(64, 64, latent_size=4, logdir=str(tmp_path))
     torch.testing.assert_close(load_vae(config).state_dict(), vae.state_dict(), rtol=0, atol=0)
-    mdrnn = WMMDNRNNConfig(latent_size=4, data_dir=str(folder), device="cpu", amp=False)
+    mdrnn = WMMDNRNNConfig(latent_size=4, data_dir=str(folder), device="cpu")
     arrays = precompute_latents(config, mdrnn, display=False)
     frame = read_rollout(rollout_files(folder)[0]).observations[:1]
     expected = vae.eval().encoder(frames_to_tensor(frame))[0].detach()

@@ -213,6 +213,17 @@ def test_the_weight_transfer_gives_the_same_model(mdrnn: MDRNN) -> None:
         torch.testing.assert_close(whole, looped, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("steps", [0, 1, T])
+def test_watching_is_the_sequence_model_without_its_head(mdrnn: MDRNN, steps: int) -> None:
+    """Batch first, as episodes come; no step at all leaves an episode's start."""
+    actions, latents = sequences(steps)
+    h, c = mdrnn.to_cell().watch(actions.transpose(0, 1), latents.transpose(0, 1))
+    expected = (torch.zeros(1, B, H),) * 2
+    if steps:
+        _, expected = mdrnn.rnn(torch.cat([actions, latents], dim=-1))
+    torch.testing.assert_close((h[None], c[None]), tuple(expected))
+
+
 def test_the_transfer_is_the_pages_own_copying(mdrnn: MDRNN) -> None:
     """Line by line as the reference page does it."""
     cell = MDRNNCell(L, A, H, K)

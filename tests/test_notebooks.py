@@ -25,6 +25,7 @@ if importlib.util.find_spec("wmlib") is None:
 """
 IGNORED = re.compile(r"^\s*#\s*(NBVAL_IGNORE_OUTPUT|NBVAL_SKIP)\b:?\s*(.*)$", re.MULTILINE)
 MACHINE = re.compile(r"/(home|root|tmp|work|Users)/|0x[0-9a-f]{6,}|[A-Z]:\\\\Users")
+BARE = re.compile(r"\b(True|False)\b")
 LONGEST_CELL, USUAL_CELL = 25, 12  # lines
 LARGEST = 2_000_000  # bytes
 
@@ -92,6 +93,11 @@ def test_few_cells_are_left_out_of_the_comparison_and_they_say_why(path: Path) -
     assert all(len(match[2]) > 10 for match in ignored), "NBVAL_…: and the reason"
     hidden = {"nbval-skip", "nbval-ignore-output", "nbval-raises-exception"}
     assert not [cell.source for cell in cells if tags(cell) & hidden], "a tag gives no reason"
+
+
+def test_outputs_are_figures_and_no_bare_true_or_false(path: Path) -> None:
+    """Whether a comparison holds is the assertion's business; a reader wants to see the values."""
+    assert not [cell.source for cell in code(path) if BARE.search(text(cell))]
 
 
 def test_most_cells_show_or_assert_something(path: Path) -> None:
@@ -177,6 +183,15 @@ def test_it_asks_before_it_answers(path: Path) -> None:
     questions = [i for i, asks in enumerate(asked) if asks]
     assert len(questions) >= 2
     assert all(cells[i + 1].cell_type == "code" for i in questions), "the answer is the next cell"
+
+
+def test_the_answer_to_a_guess_is_folded_until_asked_for(path: Path) -> None:
+    """In the book; in JupyterLab and Colab one runs the cell when one has guessed."""
+    cells = read(path).cells
+    for i, cell in enumerate(cells):
+        if cell.cell_type == "markdown" and "**Guess first.**" in cell.source:
+            answer = next(c for c in cells[i + 1 :] if c.cell_type == "code" and c.outputs)
+            assert tags(answer) & {"hide-output", "hide-cell"}, answer.source
 
 
 def test_exercises_have_hidden_solutions_that_run(path: Path) -> None:

@@ -8,28 +8,16 @@ from typing import Any
 import imageio.v3 as iio
 import numpy as np
 import pytest
-import torch
-from wmlib.presets import VARIANTS
 
 import wmlib.pipeline
-from wmlib import (
-    Agent,
-    LocalEvaluator,
-    generate_rollouts,
-    imitate,
-    load_pretrained,
-    load_trained,
-    rollout_files,
-    save_pretrained,
-)
+from wmlib import Agent, LocalEvaluator, generate_rollouts, load_trained
 from wmlib import test_trained_model as trained_model_test  # pytest would take it for a test
-from wmlib.pipeline import Run
-from wmlib.pretrained import load_agent
+from wmlib.pipeline import PRESETS, Run
 
 COUNTING = "counting_env:Counting-v0"
-VAE = {"num_epochs": 1, "epoch_size": 8, "num_test_files": 1, "train_batch_size": 8}
-RNN = {"num_epochs": 1, "epoch_size": 8, "num_test_files": 1, "seq_len": 4, "gmm_components": 2}
-CTRL = {"pop_size": 2, "n_samples": 1, "num_generations": 1, "eval_episodes": 1, "max_workers": 1}
+VAE = {"num_epochs": 1, "epoch_size": 8, "train_batch_size": 8}
+RNN = {"num_epochs": 1, "seq_len": 4, "gmm_components": 2}
+CTRL = {"pop_size": 2, "n_samples": 1, "num_generations": 1, "max_workers": 1}
 
 
 def never(*args: Any, **kwargs: Any) -> None:
@@ -91,9 +79,11 @@ def test_finished_stages_are_not_run_again(done: Path, monkeypatch: pytest.Monke
     before = {path: path.stat().st_mtime_ns for path in kept}
     train(make(done))
     assert {path: path.stat().st_mtime_ns for path in before} == before
-    for changes in ({"vae": VAE | {"num_epochs": 2}}, {"vae": VAE | {"noreload": True}}):
+    for changes in ({"num_epochs": 2}, {"noreload": True}):
         with pytest.raises(AssertionError, match="done again"):
-            make(done, **changes).train_vae()
+            make(done, vae=VAE | {"latent_size": 5} | changes).train_vae()
+        with pytest.raises(AssertionError, match="done again"):
+            make(done, rnn=RNN | {"hidden_size": 7} | changes).train_rnn()
 
 
 def test_latents_need_not_be_precomputed(done: Path, tmp_path: Path) -> None:
@@ -105,23 +95,12 @@ def test_latents_need_not_be_precomputed(done: Path, tmp_path: Path) -> None:
     assert (tmp_path / "log" / "mdrnn" / "best.tar").exists()
 
 
-def test_a_second_round_learns_from_the_drives_of_the_first(done: Path, tmp_path: Path) -> None:
-    calls = [{"num_rollouts": 6, "seq_len": 5, "policy": "drive"}]
-    run = make(tmp_path, rollouts=calls)
-    run.driver = load_trained(done / "log", env_name=COUNTING).agent()
-    run.data_dir = str(tmp_path / "data")
-    run.collect()
-    drives = [np.load(tmp_path / "data" / f"rollout_{i:06d}.npz") for i in range(6)]
-    assert all(len(drive["actions"]) == 5 for drive in drives)
-    # Around what the driver, all but untrained, does; a random player fills the whole box.
-    assert np.std(np.concatenate([drive["actions"] for drive in drives])[:, 1]) < 0.6
-
-
 def test_c_can_be_trained_in_the_dream(done: Path, tmp_path: Path) -> None:
     shutil.copytree(done, tmp_path, dirs_exist_ok=True)
-    dreaming = {"evaluator": "dream", "name": "dreamer", "time_limit": 9, "n_samples": 3}
+    dreaming = {"evaluator": "dream", "time_limit": 9, "n_samples": 3}
+    shutil.rmtree(tmp_path / "log" / "ctrl")
     make(tmp_path, ctrl=CTRL | {"display": False} | dreaming).train_ctrl()
-    (row,) = json.loads((tmp_path / "log" / "dreamer" / "search.json").read_text())["rows"]
+    (row,) = json.loads((tmp_path / "log" / "ctrl" / "search.json").read_text())["rows"]
     assert 6 <= row["env_steps"] <= 2 * 3 * 9  # dreamt ones
     assert row["mean"] != int(row["mean"])  # the real world pays whole numbers
     awake = make(
@@ -136,17 +115,20 @@ def test_on_a_cluster_it_is_the_same_run(
 ) -> None:
     """With this machine in the cluster's place; a real one is in ``test_cluster``."""
 
-    def nearby(agent: Agent, env_name: str, workers: int, **options: Any) -> LocalEvaluator:
-        assert workers == 3
+    called = []
+
+    def nearby(agent: Agent, env_name: str, **options: Any) -> LocalEvaluator:
+        called.append("evaluator")
         return LocalEvaluator(agent, env_name, **options)
 
-    def collected(*args: Any, workers: int, **options: Any) -> list[Path]:
-        assert workers == 3
+    def collected(*args: Any, **options: Any) -> list[Path]:
+        called.append("collect")
         return generate_rollouts(*args, **options)
 
-    monkeypatch.setattr(wmlib.pipeline, "RayEvaluator", nearby)
-    monkeypatch.setattr(wmlib.pipeline, "collect_on_cluster", collected)
-    train(make(tmp_path, ctrl=CTRL | {"display": False, "evaluator": "ray", "ray_workers": 3}))
+    monkeypatch.setattr("wmlib.fast.ray.RayEvaluator", nearby)
+    monkeypatch.setattr("wmlib.fast.ray.collect_on_cluster", collected)
+    train(make(tmp_path, ctrl=CTRL | {"display": False, "evaluator": "ray"}))
+    assert called == ["collect", "evaluator"]
     for name in ("data/rollout_000003.npz", "log/ctrl/generations.csv"):
         here, there = (folder / name for folder in (done, tmp_path))
         found, wanted = there.read_bytes(), here.read_bytes()
@@ -157,66 +139,43 @@ def test_on_a_cluster_it_is_the_same_run(
         assert found == wanted
 
 
-@pytest.fixture
-def copy(done: Path, tmp_path: Path) -> Path:
-    """A finished run, to be written to."""
-    shutil.copytree(done, tmp_path / "copy")
-    return tmp_path / "copy"
-
-
-def test_c_begins_where_the_round_before_ended(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    driver = load_trained(copy / "log", env_name=COUNTING).agent()
-    run = make(copy, driver=driver, ctrl=CTRL | {"display": False, "start": "driver", "name": "b"})
-    run.train_ctrl()
-    files = rollout_files(copy / "data")
-    wanted = imitate(load_agent(run.ctrl_config), driver, files, display=False)
-    settings = json.loads((copy / "log" / "b" / "search.json").read_text())["settings"]
-    np.testing.assert_allclose(settings["start"], wanted)
-    monkeypatch.setattr(wmlib.pipeline, "imitate", never)
-    run.train_ctrl()  # who goes on need not imitate again
-
-
-def test_without_a_round_before_there_is_nobody_to_imitate(copy: Path) -> None:
-    run = make(copy, ctrl=CTRL | {"start": "driver", "name": "b"})
-    with pytest.raises(ValueError, match="start is 'driver', and there was no round before"):
-        run.train_ctrl()
-
-
-def test_every_variant_of_the_agent_is_trained_shipped_and_scored(
-    copy: Path, tmp_path: Path
+def test_without_the_fast_folder_a_cluster_is_refused_in_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = make(copy, ablation={"num_generations": 2, "eval_interval": 2})
-    run.train_ablation()
-    world = load_trained(copy / "log", env_name=COUNTING)
-    assert set(world.controllers) == {"shipped", *VARIANTS}
-    assert world.controllers["v_only"].fc.in_features == 5  # z alone
-    for name in VARIANTS:
-        (row, last) = (copy / "log" / "ablation" / name / "generations.csv").open().readlines()[1:]
-        assert (row[0], last[0]) == ("1", "2")
-    # M drawn at random goes with its C, and is what that C drives with, shipped or not.
-    save_pretrained(tmp_path / "shipped", world)
-    shipped = load_pretrained(tmp_path / "shipped")
-    shipped.info = world.info
-    for there in (world, shipped):
-        cells = {name: there.agent(name).cell for name in VARIANTS}
-        assert torch.equal(cells["v_m"].rnn.weight_ih, world.cell.rnn.weight_ih)
-        assert not torch.equal(cells["untrained_m"].rnn.weight_ih, world.cell.rnn.weight_ih)
-    assert torch.equal(
-        shipped.memories["untrained_m"].rnn.weight_ih_l0,
-        world.memories["untrained_m"].rnn.weight_ih_l0,
-    )
-    # The seeds differ, and so do the searches; the variants with one seed share their tracks.
-    weights = [world.controllers[name].fc.weight for name in ("v_m", "v_m_2", "v_m_3")]
-    assert not torch.equal(weights[0], weights[1])
-    assert not torch.equal(weights[1], weights[2])
-    report = tmp_path / "report.json"
-    options = {"env_name": COUNTING, "episodes": 2, "report": str(report), "max_workers": 1}
-    rows = trained_model_test(str(copy / "log"), **options)["rows"]
-    titles = [title for title, _ in VARIANTS.values()]
-    best = "V + M, the shipped agent"
-    named = ["random policy", *titles, best, f"{best}, z sampled", best]
-    assert [row["agent"] for row in rows] == named
-    assert all(row["episodes"] == 2 for row in rows)
+    monkeypatch.setattr(wmlib.pipeline, "faster", lambda room: None)
+    with pytest.raises(RuntimeError, match=r"a Ray cluster needs wmlib\.fast"):
+        make(tmp_path, ctrl=CTRL | {"evaluator": "ray"}).collect()
+
+
+def test_c_may_see_z_alone_or_all_that_m_keeps(done: Path, tmp_path: Path) -> None:
+    shutil.copytree(done, tmp_path, dirs_exist_ok=True)
+    for hidden_size in (0, 14):
+        shutil.rmtree(tmp_path / "log" / "ctrl")
+        make(tmp_path, ctrl=CTRL | {"display": False, "hidden_size": hidden_size}).train_ctrl()
+        world = load_trained(tmp_path / "log")
+        assert world.controller.fc.in_features == 5 + hidden_size
+
+
+def test_the_environments_arguments_reach_every_stage_and_are_remembered(tmp_path: Path) -> None:
+    run = make(tmp_path, env_kwargs={"length": 6})
+    train(run)
+    lengths = {len(np.load(file)["rewards"]) for file in (tmp_path / "data").glob("*.npz")}
+    assert lengths == {6}
+    rows = json.loads((tmp_path / "log" / "ctrl" / "search.json").read_text())["rows"]
+    assert [row["mean"] for row in rows] == [15.0]
+    world = load_trained(tmp_path / "log")
+    assert (world.env_name, world.env_kwargs) == (COUNTING, {"length": 6})
+    report = trained_model_test(str(tmp_path / "log"), episodes=2, max_workers=1)
+    assert [row["env_id"] for row in report["rows"]] == [COUNTING, COUNTING]
+    assert [row["returns"] for row in report["rows"]] == [[15.0, 15.0], [15.0, 15.0]]
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_presets_make_a_run(preset: str, tmp_path: Path) -> None:
+    settings = {key: value for key, value in PRESETS[preset].items() if key != "episodes"}
+    run = make(tmp_path, **settings)
+    assert run.rollouts == PRESETS[preset]["rollouts"]
+    assert run.vae_config.extra == run.rnn_config.extra == run.ctrl_config.extra == {}
 
 
 def test_a_wrong_environment_fails_before_any_work(tmp_path: Path) -> None:

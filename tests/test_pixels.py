@@ -114,5 +114,5 @@ def test_what_is_not_bytes_is_refused() -> None:
 def test_nobody_else_divides_by_255_or_resizes_fault_14(root: Path) -> None:
     """Fault 14: three resizers in three stages, ``/255`` in six places, and mirroring flips."""
     own = re.compile(r"/ ?255|cv2\.resize|interpolate\(|(?<!kernel)\.flip\(|fliplr")
-    rooms = {path.stem: path.read_text() for path in (root / "wmlib").glob("*.py")}
+    rooms = {path.stem: path.read_text() for path in (root / "wmlib").rglob("*.py")}
     assert {room for room, text in rooms.items() if own.search(text)} == {"pixels"}

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from wmlib import plots
+from wmlib.show import plots
 
 
 def points(axes, label: str) -> list[tuple[float, float]]:

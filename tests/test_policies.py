@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from gymnasium.spaces import Box, Discrete, MultiDiscrete
 
-from wmlib.controller import ActionMap
-from wmlib.policies import POLICIES, NoisyPolicy, make_policy
+from wmlib.envs import ActionMap
+from wmlib.policies import POLICIES, make_policy
 
 CAR = Box(np.float32([-1, 0, 0]), np.float32([1, 1, 1]))
 SPACES = [CAR, Box(-2, 2, (1,)), Box(-np.inf, np.inf, (2,)), Discrete(4, start=1)]
@@ -129,39 +129,6 @@ def test_a_policy_is_taken_as_it_is() -> None:
 def test_what_is_no_policy_is_named(policy: object) -> None:
     with pytest.raises(ValueError, match=r"\['brownian', 'held', 'random'\] or a function, found"):
         make_policy(policy, CAR, STEPS)
-
-
-# ------------------------------------------------------------------------------ shaking hands
-
-
-def shaken(seeds: list[int], most: float = 0.3, steps: int = 200) -> np.ndarray:
-    policy, rows = NoisyPolicy(Ready(), CAR, most), np.arange(len(seeds))
-    policy.start(seeds)
-    blind = np.zeros((len(seeds), 64, 64, 3), np.uint8)
-    return np.stack([policy.act(blind, rows) for _ in range(steps)], axis=1)
-
-
-def test_noise_differs_between_episodes_and_stays_within_bounds() -> None:
-    told = shaken(list(range(30)))
-    assert (told >= CAR.low).all()
-    assert (told <= CAR.high).all()
-    spreads = told[..., 0].std(1)
-    assert spreads.min() < 0.1 < 0.3 < spreads.max()
-
-
-def test_noise_follows_from_the_episodes_seed() -> None:
-    told = shaken([1, 2, 3])
-    np.testing.assert_array_equal(shaken([3, 1]), told[[2, 0]])
-
-
-def test_without_noise_the_driver_drives() -> None:
-    np.testing.assert_array_equal(shaken([1], most=0)[0, 0], np.float32([0, 1, 0.5]))
-
-
-@pytest.mark.parametrize("space", [Discrete(4), Box(-np.inf, np.inf, (2,))])
-def test_a_world_without_bounds_cannot_be_shaken(space: object) -> None:
-    with pytest.raises(ValueError, match="NoisyPolicy wants a bounded Box, found"):
-        NoisyPolicy(Ready(), space)
 
 
 def test_other_spaces_are_refused() -> None:

@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import re
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -42,11 +43,40 @@ def write(folder: Path, rows: list[dict[str, Any]]) -> None:
 def test_every_row_is_there_as_measured(page: ModuleType, tmp_path: Path) -> None:
     write(tmp_path / "mine", [row("random", -35.0), row("agent"), row("agent", 918.0, "envpool")])
     text = "\n".join(page.results())
-    assert "| random policy | Gymnasium | 4, seed 3 | **-35** ± 36 |" in text
-    assert "| V + M, the shipped agent | EnvPool | 4, seed 3 | **918** ± 36" in text
+    assert "Every row: 4 tracks, seed 3." in text
+    assert "| random policy (Gymnasium) | **-35** ± 36 |" in text
+    assert "| V + M, the shipped agent (EnvPool) | **918** ± 36" in text
     assert "| 920 | 36 | 880 |" in text  # the median of the returns, std, the worst
     assert "torch 2.13.0, on an abacus" in text
     assert "Beside the paper" not in text  # of the ablation there is nothing yet
+
+
+def test_rows_of_different_tracks_say_which(page: ModuleType, tmp_path: Path) -> None:
+    write(tmp_path / "mine", [row("random", -35.0) | {"seed": 8}, row("agent")])
+    text = "\n".join(page.results())
+    assert "| random policy (Gymnasium) | 4 tracks, seed 8 | **-35** ± 36 |" in text
+    assert "| V + M, the shipped agent (Gymnasium) | 4 tracks, seed 3 | **920** ± 36 |" in text
+
+
+def test_every_lap_is_a_dot_where_it_belongs(page: ModuleType, tmp_path: Path) -> None:
+    write(tmp_path / "mine", [row("random", -35.0), row("agent")])
+    text = "\n".join(page.results())
+    places = [float(x) for x in re.findall(r'<circle cx="([\d.]+)%"', text)]
+    low, high = -100, 1000
+    assert places == pytest.approx([100 * (x - low) / (high - low) for x in 2 * RETURNS], abs=0.01)
+    means = re.findall(r'class="wm-mean" x1="([\d.]+)%" x2="([\d.]+)%"', text)
+    middle = [(float(a) + float(b)) / 2 for a, b in means]
+    assert middle == pytest.approx([100 * (x - low) / (high - low) for x in (-35, 920)], abs=0.01)
+    assert "<p>random policy (Gymnasium): <b>-35 ± 36</b></p>" in text
+
+
+def test_the_edits_by_hand_stand_beside_what_was_before_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.syspath_prepend(EXTENSIONS)
+    text = "\n".join(importlib.import_module("from_reports").results())
+    assert "| Gymnasium | 863 ± 23 | 910 ± 3 |" in text
+    assert "| EnvPool, z sampled | 852 ± 11 | 666 ± 13 |" in text
 
 
 def test_an_ablation_names_what_is_missing(page: ModuleType, tmp_path: Path) -> None:
@@ -86,7 +116,7 @@ def test_each_page_has_one_place_for_what_is_made(monkeypatch: pytest.MonkeyPatc
         text = (EXTENSIONS.parents[1] / f"{name}.md").read_text()
         assert text.count(pages.MARK) == 1, name
     source = [text]
-    pages.fill(None, "book/welcome", source)
+    pages.fill(None, "book/licences", source)
     assert source == [text]
     pages.fill(None, name, source)
     assert pages.MARK not in source[0]

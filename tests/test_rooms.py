@@ -44,7 +44,7 @@ MAP = {room: caption for rooms in group_of_rooms().values() for room, caption in
 
 
 def imports(path: Path) -> set[str]:
-    """What a file imports of wmlib, wherever in it the import stands: rooms, ``show.x``, ``fast.x``."""
+    """What a file imports of wmlib, wherever the import stands: rooms, ``show.x``, ``fast.x``."""
     found: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         names: list[str] = []

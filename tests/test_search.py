@@ -70,3 +70,29 @@ def test_returns_that_do_not_differ_do_not_end_it() -> None:
         search.ask()
         search.tell(np.zeros(8))
     assert np.isfinite(climb(search, 20).mean).all()
+
+
+def test_it_walks_along_the_axes_it_is_given_from_where_it_starts() -> None:
+    """In coordinates: candidates stand where these lead to, and replayed they stand there again."""
+    origin, stretch = np.linspace(2, 3, 12), np.linspace(0.1, 2, 12)
+
+    def stretched() -> Search:
+        return Search(origin, 0.3, 8, axes=lambda coordinates: stretch * coordinates)
+
+    search, plain = stretched(), Search(np.zeros(12), 0.3, 8)
+    np.testing.assert_array_equal(search.mean, origin)
+    np.testing.assert_allclose(search.ask(), origin + stretch * plain.ask())
+    search = climb(search, 20)
+    replayed = stretched()
+    for values in search.fitness:
+        replayed.tell(np.array(values))
+    np.testing.assert_array_equal(replayed.mean, search.mean)
+    assert search.fitness[-1] > search.fitness[0]
+
+
+def test_a_generation_is_one_list_of_numbers() -> None:
+    """What is recorded is what was told, larger is better: no sign is changed."""
+    search = start()
+    told = fitness(search.ask())
+    search.tell(told)
+    assert search.fitness == [told.tolist()]

@@ -1,7 +1,8 @@
-"""Many worlds, stepped together: each row is the episode that it would be alone."""
+"""Many worlds, stepped together: each row is the episode that it would be alone.
 
-import importlib.util
-import multiprocessing
+In turn, as the core does it, and in processes, as it does where ``wmlib.fast`` is there.
+"""
+
 import os
 from collections.abc import Iterator
 
@@ -11,18 +12,25 @@ import numpy as np
 import pytest
 from counting_env import action_level, episode_length
 
-from wmlib.envs import make_image_env
 from wmlib.vector_envs import VectorImageEnv, choose_backend, make_vector_env
 
 COUNTING = "counting_env:Counting-v0"
 MIDDLE = np.float32([[0, 1], [0.5, 2], [-1, 0]])  # actions within the bounds
-INSTALLED = importlib.util.find_spec("envpool") is not None
-with_envpool = pytest.mark.skipif(not INSTALLED, reason="EnvPool is an extra, for Linux on x86-64")
+every_way = pytest.mark.usefixtures("way")
+
+
+@pytest.fixture(params=["in turn", "processes"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """How rows are stepped: what is asked of them is the same."""
+    if request.param == "in turn":
+        monkeypatch.setenv("WMLIB_FAST", "0")
+    return request.param
 
 
 @pytest.fixture
-def three() -> Iterator[VectorImageEnv]:
+def three(way: str) -> Iterator[VectorImageEnv]:
     envs = make_vector_env(COUNTING, 3)
+    assert type(envs).__name__ == {"in turn": "VectorImageEnv", "processes": "Processes"}[way]
     yield envs
     envs.close()
 
@@ -30,6 +38,7 @@ def three() -> Iterator[VectorImageEnv]:
 # -------------------------------------------------------------------------- Gymnasium's worlds
 
 
+@every_way
 @pytest.mark.parametrize("rows", [1, 3])
 def test_each_row_has_its_own_seed(rows: int) -> None:
     envs = make_vector_env(COUNTING, rows)
@@ -87,34 +96,27 @@ def test_rows_that_ended_rest_on_when_others_are_put_to_rest(three: VectorImageE
 
 def test_fewer_episodes_than_rows(three: VectorImageEnv) -> None:
     assert three.reset([7]).shape == (1, 64, 64, 3)
-    assert three.envs.get_attr("resting") == (False, True, True)
     for count in range(episode_length(7)):
         frames, rewards, terminated, _ = three.step(np.array([0]), MIDDLE[:1])
         assert (len(frames), rewards[0]) == (1, count)
     assert terminated[0]
 
 
-def test_the_time_limit_of_the_environment_truncates() -> None:
-    envs = make_vector_env("Pendulum-v1", 1, env_kwargs={"max_episode_steps": 2})
-    envs.reset([0])
-    ends = [envs.step(np.array([0]), np.zeros((1, 1), np.float32))[2:] for _ in range(2)]
-    assert [(bool(t[0]), bool(c[0])) for t, c in ends] == [(False, False), (False, True)]
+@every_way
+@pytest.mark.parametrize("rows", [1, 2])
+def test_the_time_limit_of_the_environment_truncates(rows: int) -> None:
+    envs = make_vector_env("Pendulum-v1", rows, env_kwargs={"max_episode_steps": 2})
+    envs.reset(range(rows))
+    still, every = np.zeros((rows, 1), np.float32), np.arange(rows)
+    ends = [envs.step(every, still)[2:] for _ in range(2)]
+    assert [(t.tolist(), c.tolist()) for t, c in ends] == [
+        ([False] * rows, [False] * rows),
+        ([False] * rows, [True] * rows),
+    ]
     envs.close()
 
 
-def test_processes_show_what_one_environment_shows() -> None:
-    envs, alone = make_vector_env("LunarLander-v3", 2), make_image_env("LunarLander-v3")
-    frames = envs.reset([3, 4])
-    np.testing.assert_array_equal(frames[1], alone.reset(seed=4)[0])
-    for _ in range(3):
-        frames, rewards, *_ = envs.step(np.arange(2), np.array([1, 2]))
-        frame, reward, *_ = alone.step(2)
-        np.testing.assert_array_equal(frames[1], frame)
-        assert rewards[1] == pytest.approx(reward)
-    envs.close()
-    alone.close()
-
-
+@every_way
 def test_rows_are_capped() -> None:
     most = 8 * os.cpu_count()
     for episodes, max_workers, rows in [(2, 32, 2), (5, 2, 2), (5, 1, 1), (10_000, 3, 3)]:
@@ -123,55 +125,19 @@ def test_rows_are_capped() -> None:
         envs.close()
 
 
-def test_closing_ends_the_processes() -> None:
-    before = set(multiprocessing.active_children())
-    envs = make_vector_env(COUNTING, 2)
-    envs.reset([0, 1])
-    assert len(set(multiprocessing.active_children()) - before) == 2
-    envs.close()
-    assert not set(multiprocessing.active_children()) - before
-
-
-def test_a_dead_process_is_one_sentence_and_no_wait_fault_12() -> None:
-    """Fault 12: a worker that dies leaves the master waiting for ever."""
-    before = set(multiprocessing.active_children())
-    envs = make_vector_env("trial_envs:Mortal-v0", 2, env_kwargs={"lives": 0})
-    envs.reset([0, 1])
-
-    def play() -> None:
-        for _ in range(8):
-            envs.step(np.arange(2), MIDDLE[:2])
-
-    with pytest.raises(RuntimeError, match=r"a process of trial_envs:Mortal-v0 died .*again"):
-        play()
-    envs.close()
-    for process in set(multiprocessing.active_children()) - before:
-        process.join(10)
-    assert not set(multiprocessing.active_children()) - before
-
-
-def test_a_process_killed_between_two_episodes_is_noticed() -> None:
-    envs = make_vector_env(COUNTING, 2)
-    envs.reset([0, 1])
-    envs.envs.processes[1].kill()
-    with pytest.raises(RuntimeError, match=f"a process of {COUNTING} died"):
-        envs.reset([2, 3])
-    envs.close()
-
-
-def test_an_error_in_a_process_is_raised_here() -> None:
-    envs = make_vector_env(COUNTING, 2)
-    envs.reset([0, 1])
+def test_an_error_in_an_environment_is_raised(three: VectorImageEnv) -> None:
+    three.reset([0, 1, 2])
     with pytest.raises(AssertionError, match="is not in Box"):
-        envs.step(np.arange(2), np.full((2, 2), 99, np.float32))
-    envs.close()
+        three.step(np.arange(3), np.full((3, 2), 99, np.float32))
 
 
+@every_way
 def test_a_wrong_name_fails_in_plain_words() -> None:
     with pytest.raises(ValueError, match="environment 'NoSuchWorld-v0' cannot be made"):
         make_vector_env("NoSuchWorld-v0", 3)
 
 
+@every_way
 def test_arguments_reach_the_environment() -> None:
     envs = make_vector_env(COUNTING, 2, env_kwargs={"length": 1, "size": 96})
     envs.reset([0, 1])
@@ -190,74 +156,13 @@ def test_other_environments_run_on_gymnasium() -> None:
     assert choose_backend("CarRacing-v3", "auto", {"continuous": False}) == "gymnasium"
 
 
-@with_envpool
-def test_envpool_is_taken_where_it_agrees() -> None:
-    assert choose_backend("CarRacing-v3") == choose_backend("CarRacing-v3", "envpool") == "envpool"
-
-
-@with_envpool
-@pytest.mark.parametrize(("name", "kwargs"), [(COUNTING, {}), ("CarRacing-v3", {"a": 1})])
-def test_envpool_that_cannot_serve_is_refused(name: str, kwargs: dict) -> None:
-    with pytest.raises(ValueError, match=f"backend 'envpool' cannot run {name}.*serves"):
-        choose_backend(name, "envpool", kwargs)
-
-
-def test_without_envpool_gymnasium_serves(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    assert choose_backend("CarRacing-v3") == "gymnasium"
-    with pytest.raises(ValueError, match=r"install the extra wmlib\[fast\]"):
-        choose_backend("CarRacing-v3", "envpool")
-
-
 def test_an_unknown_backend_is_named() -> None:
-    with pytest.raises(ValueError, match="auto, gymnasium or envpool, found 'threads'"):
+    with pytest.raises(ValueError, match=r"\('auto', 'gymnasium', 'envpool'\), found 'threads'"):
         choose_backend(COUNTING, "threads")
 
 
-# ------------------------------------------------------------------------------------ EnvPool
-
-
-def drive(seeds: list[int], order: list[int]) -> tuple[np.ndarray, np.ndarray]:
-    """Frames and rewards of a few steps; ``order`` is how the rows are named at each step."""
-    envs = make_vector_env("CarRacing-v3", len(seeds), "envpool")
-    envs.reset(seeds)
-    actions = np.float32([[0.1 * (seed % 7), 0.8, 0] for seed in seeds])
-    for _ in range(12):
-        frames, rewards, _, _ = envs.step(np.array(order), actions[order])
-    envs.close()
-    back = np.argsort(order)
-    return frames[back], rewards[back]
-
-
-@with_envpool
-def test_a_pooled_episode_follows_from_its_seed_alone() -> None:
-    """Whatever batch it runs in, and in whatever order the rows are named."""
-    frames, rewards = drive([1, 2, 3], [0, 1, 2])
-    np.testing.assert_array_equal(drive([1, 2, 3], [2, 0, 1])[0], frames)
-    np.testing.assert_array_equal(drive([3, 1, 2], [0, 1, 2])[0], frames[[2, 0, 1]])
-    alone, reward = drive([2], [0])
-    np.testing.assert_array_equal(alone[0], frames[1])
-    assert reward[0] == rewards[1]
-    assert not np.array_equal(frames[0], frames[1])
-
-
-@with_envpool
-def test_pooled_rows_are_stepped_alone() -> None:
-    envs = make_vector_env("CarRacing-v3", 3, "envpool")
-    first = envs.reset([1, 2, 3])
-    assert (first.shape, first.dtype) == ((3, 64, 64, 3), np.uint8)
-    gas = np.float32([[0, 1, 0]])
-    for _ in range(12):
-        alone = envs.step(np.array([1]), gas)[0]
-    frames = envs.step(np.array([2, 0]), gas.repeat(2, 0))[0]
-    assert np.abs(alone[0].astype(int) - first[1]).mean() > 1
-    envs.close()
-    np.testing.assert_array_equal(frames, one_step([3, 1]))
-
-
-def one_step(seeds: list[int]) -> np.ndarray:
-    envs = make_vector_env("CarRacing-v3", len(seeds), "envpool")
-    envs.reset(seeds)
-    frames = envs.step(np.arange(len(seeds)), np.float32([[0, 1, 0]] * len(seeds)))[0]
-    envs.close()
-    return frames
+def test_without_the_fast_folder_gymnasium_serves(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WMLIB_FAST", "0")
+    assert choose_backend("CarRacing-v3") == "gymnasium"
+    with pytest.raises(ValueError, match=r"cannot run CarRacing-v3 : wmlib\.fast is not there"):
+        choose_backend("CarRacing-v3", "envpool")

@@ -14,12 +14,12 @@ from safetensors import safe_open
 from safetensors.torch import load
 from torch.distributions import Categorical, MixtureSameFamily, Normal
 
-from wmlib import export, pages, widgets
 from wmlib.controller import Controller
 from wmlib.mdrnn import MDRNN
-from wmlib.pretrained import WorldModel, load_pretrained, save_pretrained
 from wmlib.rollouts import Rollout
+from wmlib.show import export, pages, widgets
 from wmlib.vae import ConvVAE, ConvVAEDecoder
+from wmlib.world import WorldModel, load_pretrained, save_pretrained
 
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
 EVERY = [
@@ -41,7 +41,7 @@ def metadata(name: str, folder: Path | None = None) -> dict[str, str]:
 def toy(tmp_path: Path) -> tuple[WorldModel, list[Rollout]]:
     """An untrained world model on disk, and two episodes of noise."""
     torch.manual_seed(0)
-    world = WorldModel(ConvVAE(), MDRNN(32, 3, 16, 2), {"shipped": Controller(32, 16, 3)})
+    world = WorldModel(ConvVAE(), MDRNN(32, 3, 16, 2), Controller(32, 16, 3))
     world.folder = tmp_path / "toy"
     save_pretrained(world.folder, world)
     rng = np.random.default_rng(0)
@@ -243,3 +243,10 @@ def test_latent_sliders_redraw_with_the_kernels_decoder() -> None:
         wanted = (255 * vae.decoder(z))[0].permute(1, 2, 0).round().numpy()
     assert np.abs(shown - wanted).max() <= 1
     assert picture.value != before
+
+
+def test_a_widget_can_stand_alone() -> None:
+    """As a classic script: no import, no export, and its traits' values within."""
+    script = pages.standalone("nets", "dream_player", state={"tau": 0.5})
+    assert not re.search(r"^(import|export) ", script, re.MULTILINE)
+    assert '"tau": 0.5' in script

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from test_widgets_browser import LARGE, SMALL, assert_shows, book, server, world
 
-from wmlib.pretrained import WorldModel
+from wmlib.world import WorldModel
 
 __all__ = ["book", "server", "world"]  # fixtures
 

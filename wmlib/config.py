@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
+import re
 from typing import Any, Self, TypeVar, dataclass_transform
 
 from wmlib.envs import TIME_LIMIT
@@ -62,6 +63,10 @@ class _Config:
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):  # type: ignore[arg-type]
             _check(type(self).__name__, field, getattr(self, field.name))
+        device = self.__dict__.get("device", "cpu")
+        if not re.fullmatch(r"cpu|cuda(:\d+)?", device):
+            name = type(self).__name__
+            raise ValueError(f"{name}.device must be cuda, cuda:N or cpu, found {device!r}")
 
     def __getattr__(self, name: str) -> Any:
         extra = self.__dict__.get("extra", {})

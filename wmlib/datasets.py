@@ -247,7 +247,9 @@ class LatentSequenceDataset(Dataset[Windows]):
         return z[:, :-1], self.actions[here], self.rewards[here], self.terminals[here], z[:, 1:]
 
     def __getitem__(self, index: int) -> Windows:
-        window = self.batch(torch.tensor([range(len(self))[index]]))
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"index {index} of {len(self)} windows")
+        window = self.batch(torch.tensor([index]))
         return tuple(part[0] for part in window)  # type: ignore[return-value]
 
 
@@ -312,13 +314,15 @@ class Batches:
 
     def __call__(self, epoch: int) -> Iterator[Any]:
         """The batches of one epoch; the same ones for the same number."""
-        if not self.size or self.dataset is None:
+        data = self.dataset
+        if not self.size or data is None:
             return
         seed = epoch_seed(self.seed, epoch if self.shuffle else 0)
         generator = torch.Generator().manual_seed(seed)
-        batches = (self.dataset.batch(i, generator) for i in self._order(seed, generator))
-        in_memory = isinstance(self.dataset, LatentSequenceDataset)
-        yield from batches if in_memory else _read_ahead(batches)
+        batches = (data.batch(i, generator) for i in self._order(seed, generator))
+        # A transform may draw at random, as the model does: from one generator, so in turn.
+        in_turn = isinstance(data, LatentSequenceDataset) or data.transform is not None
+        yield from batches if in_turn else _read_ahead(batches)
 
     def _order(self, seed: int, generator: torch.Generator) -> tuple[Tensor, ...]:
         """The numbers (B,) of each batch's examples."""

@@ -93,7 +93,7 @@ def train_controller(
     path, own = folder / "search.json", evaluator is None
     with ExitStack() as stack:
         stack.enter_context(locked(folder))
-        with reading(path, "records no search to go on with", "restore it, or begin anew without"):
+        with reading(path, "is no search to go on with", "restore it, or delete it to begin anew"):
             recorded = _recorded(path)
             if start is None:
                 zeros = np.zeros(len(flatten_parameters(agent.controller.parameters())))
@@ -104,10 +104,8 @@ def train_controller(
             settings |= {part: trick and _name(trick) for part, trick in tricks.items()}
             state = recorded or {"settings": settings, "rows": [], "fitness": [], "played": []}
             check_settings(path, state["settings"], settings)
-            best = _replay(path, state, search)
+            _replay(folder, config, state, search, agent)
         rows: History = state["rows"]
-        if best is not None and not (folder / "best.tar").exists():
-            save_checkpoint(folder / "best.tar", _weights(config, *best, agent))
         evaluator = evaluator or LocalEvaluator(agent, config.env_name, **world_options(config))
         if own:
             stack.callback(evaluator.close)
@@ -181,17 +179,18 @@ def _name(trick: Callable[..., Any]) -> str:
     return str(getattr(trick, "__name__", type(trick).__name__))
 
 
-def _replay(path: Path, state: dict[str, Any], search: Search) -> tuple[History, np.ndarray] | None:
-    """Bring a new search to where the recorded one was; the rows up to its best mean, and that.
+def _replay(
+    folder: Path, config: WMControllerConfig, state: dict[str, Any], search: Search, agent: Agent
+) -> None:
+    """Bring a new search to where the recorded one was; ValueError if it arrives elsewhere.
 
-    Raises:
-        ValueError: If it arrives elsewhere.
+    A ``best.tar`` that is gone is written again: each generation's mean comes by once more.
     """
-    best = None
-    for i, (row, told) in enumerate(zip(state["rows"], state["fitness"], strict=True)):
+    path, gone = folder / "search.json", not (folder / "best.tar").exists()
+    for i, (_, told) in enumerate(zip(state["rows"], state["fitness"], strict=True)):
         search.tell(np.array(told))
-        if row.get("cma_mean", -math.inf) == _top(rows := state["rows"][: i + 1]) > -math.inf:
-            best = rows, search.mean
+        if gone:
+            _save_mean(folder, config, state["rows"][: i + 1], search, agent)
     recorded = state["rows"][-1]["sigma"] if state["rows"] else search.sigma
     if not math.isclose(search.sigma, recorded, rel_tol=1e-3):
         raise ValueError(
@@ -199,7 +198,6 @@ def _replay(path: Path, state: dict[str, Any], search: Search) -> tuple[History,
             f"{search.sigma:.6g}; another kind or version of CMA-ES wrote it (here is cma "
             f"{versions()['cma']}): install that one, or give another logdir to begin anew"
         )
-    return best
 
 
 def _save(
@@ -207,14 +205,8 @@ def _save(
 ) -> None:
     """The mean as a checkpoint, the rows as CSV, and last the state that a resumed run reads."""
     rows: History = state["rows"]
-    weights = _weights(config, rows, search.mean, agent)
-    if rows[-1].get("cma_mean", -math.inf) == _top(rows):
-        save_checkpoint(folder / "best.tar", weights)
-    save_checkpoint(folder / "checkpoint.tar", weights)
-    with (
-        atomic_path(folder / "generations.csv") as temporary,
-        temporary.open("w", encoding="utf-8") as file,
-    ):
+    _save_mean(folder, config, rows, search, agent)
+    with atomic_path(folder / "generations.csv") as path, path.open("w", encoding="utf-8") as file:
         names = ("generation", "seconds", "env_steps", "mean", "best", "sigma", "cma_mean")
         table = csv.DictWriter(file, names, restval="", lineterminator="\n")
         table.writeheader()
@@ -222,17 +214,20 @@ def _save(
     write_json(folder / "search.json", state)
 
 
-def _weights(
-    config: WMControllerConfig, rows: History, mean: np.ndarray, agent: Agent
-) -> dict[str, Any]:
-    """A checkpoint of the mean that these rows led to."""
-    load_parameters(mean, agent.controller)
-    return {
+def _save_mean(
+    folder: Path, config: WMControllerConfig, rows: History, search: Search, agent: Agent
+) -> None:
+    """The mean that these rows led to; as the best one, too, if it scored best."""
+    load_parameters(search.mean, agent.controller)
+    weights = {
         "epoch": len(rows),
         "reward": rows[-1].get("cma_mean", rows[-1]["mean"]),
         "config": config.to_dict(),
         "state_dict": agent.controller.state_dict(),
     }
+    if rows[-1].get("cma_mean", -math.inf) == _top(rows):
+        save_checkpoint(folder / "best.tar", weights)
+    save_checkpoint(folder / "checkpoint.tar", weights)
 
 
 def _top(rows: History) -> float:

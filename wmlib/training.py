@@ -36,10 +36,11 @@ OnSample = Callable[[nn.Module, int], None]
 Losses = dict[str, Tensor]
 IN_MEMORY = 128  # rollouts; of more, V sees so many at a time
 CLIP = 1.0  # largest norm of M's gradient
-# V's rate rises over its first steps: at once at its full rate, all weights above the last
-# sigmoid are pushed one way on pale or dark games, until it is saturated for good.
+# Steps over which V's rate rises: at once at its full rate, Adam pushes all weights above the last
+# sigmoid one way on pale or dark games, until it is saturated for good.
 WARM_UP = 100
-# What may differ between two starts of one training: where it is, and how long it goes on.
+# What may differ between two starts of one training: where it is, and how long it goes on. The
+# learning rate may be lower than it was.
 FREE = {"extra", "device", "data_dir", "logdir", "noreload", "nosamples", "sample_interval"}
 FREE |= {"num_epochs", "early_stopping_patience"}
 
@@ -97,10 +98,11 @@ def train_convae(
 
     with locked(Path(config.logdir) / "vae"):
         fit = _Fit("vae", vae, config, loss, display, warm_up=WARM_UP)
-        if fresh and not fit.history:  # the first pictures that V draws are as bright as the data
+        if fresh and not fit.history:  # V's first pictures are as bright as the data
             mean = pictures(next(train(0))).mean((0, 2, 3)).clamp(0.01, 0.99)
             vae.decoder.deconv4.bias.data.copy_(mean.logit())  # type: ignore[union-attr, operator]
-        return fit.run(train, test, None if config.nosamples else on_sample, config.sample_interval)
+        draw = None if config.nosamples else on_sample
+        return fit.run(train, test, draw, config.sample_interval)
 
 
 def train_mdn_rnn(
@@ -120,7 +122,7 @@ def train_mdn_rnn(
         vae: V, if it is not the ``best.tar`` of ``vae_config.logdir``.
         mdrnn: A model of the reader's own, or one to start from; see ``MDRNN`` for its contract.
         precompute: Encode all frames once, rather than each batch again.
-        on_sample: Called with the model and the epoch, four times in all.
+        on_sample: Called with the model and the epoch, at most four times in all.
         display: Show progress.
 
     Returns:
@@ -165,7 +167,7 @@ def train_mdn_rnn(
 
     with locked(Path(config.logdir) / "mdrnn"):
         fit = _Fit("mdrnn", mdrnn, config, loss, display, CLIP)
-        return fit.run(train, test, on_sample, max(1, config.num_epochs // 4))
+        return fit.run(train, test, on_sample, -(-config.num_epochs // 4))
 
 
 @torch.no_grad()
@@ -190,7 +192,7 @@ class _Fit:
         loss: From a batch to scalars, ``loss`` among them.
         display: Show progress.
         clip: Largest norm of the gradient; infinite by default.
-        warm_up: Steps over which the rate rises to its first value.
+        warm_up: Steps over which the rate rises, a quarter of all at most.
     """
 
     def __init__(
@@ -215,11 +217,10 @@ class _Fit:
         files = rollout_files(config.data_dir)
         size = sum(file.stat().st_size for file in files)
         self.origin = {"env_name": rollout_origin(files[0])[0], "rollouts": [len(files), size]}
-        if not config.noreload and (self.folder / "checkpoint.tar").exists():
-            if (self.folder / "best.tar").exists():
-                self._resume(self.folder / "checkpoint.tar")
-            else:
-                print(f"{self.folder / 'best.tar'} is gone: stage {stage} begins anew")
+        # Without best.tar, the best weights are lost: they are trained again.
+        there = all((self.folder / f"{name}.tar").exists() for name in ("checkpoint", "best"))
+        if there and not config.noreload:
+            self._resume(self.folder / "checkpoint.tar")
 
     def run(
         self, train: Batches, test: Batches, on_sample: OnSample | None, sample_interval: int
@@ -234,13 +235,15 @@ class _Fit:
                 if self.early.stop:
                     break
                 row = self._epoch(epoch, train, test)
+                # Before the epoch is saved, not after: its queue may hang on Ctrl-C meanwhile,
+                # and whoever watches the files would press it then.
+                for key, value in row.items():
+                    board.add_scalar(f"{self.stage}/{key}", value, epoch + 1)
                 last = epoch + 1 == epochs or self.early.stop
                 # Drawn before the epoch counts as done: a run killed in between draws it again.
                 if on_sample and (last or (epoch + 1) % sample_interval == 0):
                     on_sample(self.model, epoch + 1)
                 self._save()
-                for key, value in row.items():
-                    board.add_scalar(f"{self.stage}/{key}", value, epoch + 1)
         write_json(self.folder / "history.json", {"finished": True, "epochs": self.history})
         return self.history
 
@@ -248,11 +251,11 @@ class _Fit:
         """One pass over each set; the row of the history."""
         began = time.perf_counter()
         self._slow_down(epoch)
-        rate = self.optimizer.param_groups[0]["lr"]
-        self.steps = epoch * len(train)
+        self.rate, self.steps = self.optimizer.param_groups[0]["lr"], epoch * len(train)
         torch.manual_seed(epoch_seed(self.config.seed, epoch))
         self.model.train()
         row = self._mean(train, epoch, self._step)
+        self._set_rate(self.rate)
         self.model.eval()
         with torch.no_grad():
             held_out = self._mean(test, epoch, self.loss)
@@ -266,7 +269,7 @@ class _Fit:
         watched = row.get("test_loss", row["loss"])  # what decides which weights are the best
         self.plateau.step(watched)
         self.early.step(watched)
-        row |= {"epoch": epoch + 1, "lr": rate, "seconds": time.perf_counter() - began}
+        row |= {"epoch": epoch + 1, "lr": self.rate, "seconds": time.perf_counter() - began}
         self.history.append(row)
         return row
 
@@ -275,8 +278,11 @@ class _Fit:
         if epoch:
             turn = math.pi / self.config.num_epochs
             lower = (1 + math.cos(turn * epoch)) / (1 + math.cos(turn * (epoch - 1)))
-            for group in self.optimizer.param_groups:
-                group["lr"] *= lower
+            self._set_rate(self.optimizer.param_groups[0]["lr"] * lower)
+
+    def _set_rate(self, rate: float) -> None:
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
 
     def _step(self, batch: Any) -> Losses:
         """Loss, gradient, one step of Adam."""
@@ -285,12 +291,8 @@ class _Fit:
         values["loss"].backward()
         nn.utils.clip_grad_norm_(self.model.parameters(), self.clip)
         self.steps += 1
-        rates = [group["lr"] for group in self.optimizer.param_groups]
-        for group in self.optimizer.param_groups:
-            group["lr"] *= min(1.0, self.steps / max(1, self.warm_up))
+        self._set_rate(self.rate * min(1.0, self.steps / max(1, self.warm_up)))
         self.optimizer.step()
-        for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
-            group["lr"] = rate
         return values
 
     def _mean(
@@ -315,7 +317,8 @@ class _Fit:
             "loss": row.get("test_loss", row["loss"]),
             "config": self.config.to_dict(),
             "state_dict": self.model.state_dict(),
-        } | self.origin
+            **self.origin,
+        }
         if self.early.num_bad_epochs == 0:
             save_checkpoint(self.folder / "best.tar", weights)
         state = {
@@ -336,19 +339,23 @@ class _Fit:
                 f"{path} holds no {sorted(missing)}: no training of ours can go on from it; move "
                 "it away, or begin anew with noreload"
             )
-        cure = "begin anew with noreload, or with another logdir"
-        with reading(path, "holds no state that a training can go on from", cure):
+        with reading(path, "is no training to go on with", "begin anew with noreload"):
             now = {key: value for key, value in self.config.to_dict().items() if key not in FREE}
-            check_settings(path, state["config"] | state, now | self.origin)
+            before = state.get("config", {})
+            lower = now["learning_rate"] / before.get("learning_rate", now["learning_rate"])
+            if lower < 1:  # what helps where the loss was no longer a number
+                now.pop("learning_rate")
+            check_settings(path, before | state, now | self.origin)
             load_weights(self.model, state["state_dict"], str(path))
             # Other optimisers have other options; torch would load them and fail at the first step.
             if self.optimizer.param_groups[0].keys() - state["optimizer"]["param_groups"][0].keys():
                 raise ValueError("another optimiser than this Adam wrote it, or another torch")
             self.optimizer.load_state_dict(state["optimizer"])
-            for weight in self.model.parameters():  # or Adam would write beyond their memory
+            for weight in self.model.parameters():  # or Adam writes beyond their memory
                 averages = [self.optimizer.state[weight][key] for key in ("exp_avg", "exp_avg_sq")]
                 if any(a.shape != weight.shape or not a.isfinite().all() for a in averages):
                     raise ValueError("Adam's averages do not fit the weights")
+            self._set_rate(self.optimizer.param_groups[0]["lr"] * lower)
             self.plateau.load_state_dict(state["scheduler"])
             self.early.load_state_dict(state["early_stopping"])
             self.history = state["history"]

@@ -8,21 +8,35 @@ import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from from_reports import results
 from sphinx.application import Sphinx
 from sphinx.config import Config
 from sphinx.environment import BuildEnvironment
+from welcome import numbers
 
 import wmlib
-from wmlib import config, films, plots, widgets
+from wmlib import config
+from wmlib.show import films, plots, widgets
 
 MARK = "<!-- made while the book is built -->"
 ROOT = Path(__file__).resolve().parents[2]
 # Rooms of classes that are made by keyword. A configuration's fields have a page of their own, and
 # a widget's attributes stand in its docstring.
 BY_KEYWORD = {config.__name__: "(**fields)", widgets.__name__: "(**attributes)"}
+
+
+def defined(room: ModuleType) -> list[str]:
+    """The public classes and functions of a room, in the order of its file."""
+    return [
+        name
+        for name, value in vars(room).items()
+        if not name.startswith("_")
+        and (inspect.isclass(value) or inspect.isfunction(value))
+        and value.__module__ == room.__name__
+    ]
 
 
 def api() -> Iterator[str]:
@@ -33,7 +47,7 @@ def api() -> Iterator[str]:
         if module.startswith("wmlib."):
             rooms.setdefault(module, []).append(f"wmlib.{name}")
     for room in (films, plots, widgets):
-        rooms[room.__name__] = [f"{room.__name__}.{name}" for name in room.__all__]
+        rooms[room.__name__] = [f"{room.__name__}.{name}" for name in defined(room)]
     for room, names in rooms.items():
         caption = (inspect.getdoc(sys.modules[room]) or "").splitlines()[0]
         yield f"## `{room}`\n\n{caption}\n"
@@ -48,8 +62,9 @@ def api() -> Iterator[str]:
 
 def configuration() -> Iterator[str]:
     """One table per configuration class."""
-    for name, cls in vars(config).items():  # in the order of the file
-        if name not in config.__all__:
+    for name in defined(config):
+        cls = getattr(config, name)
+        if not dataclasses.is_dataclass(cls):
             continue
         yield f"## `{name}`\n\n{inspect.getdoc(cls)}\n"
         yield "| field | default | allowed | meaning |\n|---|---|---|---|"
@@ -79,7 +94,7 @@ def _allowed(field: dataclasses.Field[Any]) -> str:
 
 def status() -> Iterator[str]:
     """One row per chapter, and the machines and versions behind the rows."""
-    times = json.loads((ROOT / "book" / "run_times.json").read_text())
+    times = json.loads((ROOT / "book" / "run_times.json").read_text(encoding="utf-8"))
     places: list[dict[str, Any]] = []
     yield "| chapter | seconds that passed | seconds computed | it says | measured on |"
     yield "|---|--:|--:|--:|---|"
@@ -103,6 +118,7 @@ PAGES: dict[str, Callable[[], Iterator[str]]] = {
     "book/configuration": configuration,
     "book/results": results,
     "book/status": status,
+    "book/welcome": numbers,
 }
 
 

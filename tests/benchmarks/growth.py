@@ -6,7 +6,7 @@ from typing import Any
 from measure import CPU
 from rows import ENV, Bench
 
-from wmlib import LocalEvaluator, RayEvaluator
+from wmlib import LocalEvaluator
 
 Points = list[dict[str, float]]
 
@@ -55,6 +55,8 @@ def ray_workers(bench: Bench, counts: list[int]) -> Points:
         return []
     import ray
     from ray.cluster_utils import Cluster
+
+    from wmlib.fast.ray import RayEvaluator
 
     memory: dict[str, Any] = {"object_store_memory": 100 * 2**20}
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **memory})

@@ -5,7 +5,7 @@ import platform
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -21,7 +21,12 @@ Rate = Callable[[], float]
 
 @dataclass
 class Row:
-    """A row of the report; ``value`` and ``yardstick`` are in the same unit."""
+    """A row of the report; ``value``, ``yardstick`` and ``limit`` are in the same unit.
+
+    Attributes:
+        flop: Floating-point operations of a frame or a step, where the yardstick is a product.
+        limit: What the machine's own bf16 product would do in the same operations.
+    """
 
     name: str
     value: float | str
@@ -31,6 +36,8 @@ class Row:
     goal: float | None
     hardware: str
     versions: dict[str, str]
+    flop: float | None = None
+    limit: float | None = None
 
 
 def row(
@@ -40,10 +47,11 @@ def row(
     yardstick: float | None,
     goal: float | None,
     device: torch.device = CPU,
+    flop: float | None = None,
 ) -> Row:
-    """A row that was measured here."""
+    """A row that was measured here; one with ``flop`` gets its yardstick from the ``Products``."""
     ratio = None if yardstick is None else value / yardstick
-    return Row(name, value, unit, yardstick, ratio, goal, machine(device), versions())
+    return Row(name, value, unit, yardstick, ratio, goal, machine(device), versions(), flop)
 
 
 def unmeasured(name: str, unit: str) -> Row:
@@ -90,22 +98,58 @@ def rate(count: float, call: Callable[[], Any], device: torch.device | None = No
     return count / (time.perf_counter() - began)
 
 
+class Products:
+    """The machine's own products of square matrices, in fp32 and in bf16.
+
+    They are sampled between the rounds of every row, and all rows of a run are held against the
+    medians of all samples: the machine's mood while one row is measured is no one row's luck.
+    """
+
+    def __init__(self) -> None:
+        self.samples: dict[tuple[torch.device, torch.dtype], list[float]] = {}
+
+    def sample(self, device: torch.device, repeats: int = 3) -> None:
+        """One rate of each kind, in FLOP/s."""
+        for dtype in (torch.float32, torch.bfloat16):
+            square = _square(device, dtype)
+
+            def products(square: torch.Tensor = square) -> None:
+                for _ in range(repeats):
+                    square @ square
+
+            found = rate(2 * len(square) ** 3 * repeats, products, device)
+            self.samples.setdefault((device, dtype), []).append(found)
+
+    def between(self, rounds: int, work: Rate, device: torch.device) -> float:
+        """The median of a rate, with a sample after each round; the first round does not count."""
+        found = []
+        for _ in range(rounds + 1):
+            found.append(work())
+            self.sample(device)
+        return statistics.median(found[1:])
+
+    def median(self, device: torch.device, dtype: torch.dtype) -> float:
+        return statistics.median(self.samples[device, dtype])
+
+    def hold_against(self, rows: list[Row]) -> list[Row]:
+        """The rows with their yardstick, ratio and limit, from all samples of their device."""
+        done = []
+        for row in rows:
+            if row.flop is None or isinstance(row.value, str):
+                done.append(row)
+                continue
+            device = torch.device("cuda" if row.name.endswith("_gpu") else "cpu")
+            yardstick = self.median(device, torch.float32) / row.flop
+            limit = self.median(device, torch.bfloat16) / row.flop
+            ratio = row.value / yardstick
+            done.append(replace(row, yardstick=yardstick, ratio=ratio, limit=limit))
+        return done
+
+
 @functools.cache
-def _square(device: torch.device) -> torch.Tensor:
-    on_gpu = device.type == "cuda"
-    dtype, size = (torch.bfloat16, 8192) if on_gpu else (torch.float32, 2048)
+def _square(device: torch.device, dtype: torch.dtype) -> torch.Tensor:
+    size = 8192 if device.type == "cuda" else 2048
     return torch.randn(size, size, device=device, dtype=dtype)
-
-
-def product_rate(device: torch.device, repeats: int = 3) -> float:
-    """The machine's own rate in FLOP/s: of an fp32 2048³ product, on a GPU of a bf16 8192³ one."""
-    square = _square(device)
-
-    def products() -> None:
-        for _ in range(repeats):
-            square @ square
-
-    return rate(2 * len(square) ** 3 * repeats, products, device)
 
 
 def as_json(rows: list[Row]) -> list[dict[str, Any]]:

@@ -1,30 +1,44 @@
 """The book's page on speed, written from the report."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 from matplotlib.ticker import LogLocator, NullFormatter
-from wmlib.plots import Plot, canvas
 
-PRODUCT = "the machine's own product of two fp32 2048³ matrices, in the same operations"
+from wmlib.show.plots import Plot, canvas
+
+PRODUCT = "the machine's own fp32 product (2048³), in the same operations"
+GPU_PRODUCT = "its own fp32 product (8192³), in the same operations"
 ABOUT = {
     "agent_evaluation": (
-        "CarRacing-v3 driven by the whole agent, a generation in one batch",
-        "the reference page's loop: one Gymnasium environment, batch 1, a process per core",
+        "CarRacing-v3 driven by the whole agent, a generation in one batch, **in EnvPool**",
+        "the reference page's loop **in Gymnasium**: one environment, batch 1, a process per core",
     ),
     "collection": (
-        "rollouts played, resized to 64×64 and written",
-        "the same work with one Gymnasium environment per core",
+        "rollouts played **in EnvPool**, resized to 64×64 and written",
+        "the same work **in Gymnasium**, one environment per core",
+    ),
+    "agent_evaluation_gymnasium": (
+        "the same generation in Gymnasium, drawn by our `QuickCarRacing`",
+        "the same loop in Gymnasium",
+    ),
+    "collection_gymnasium": (
+        "rollouts played in Gymnasium, drawn by our `QuickCarRacing`, resized and written",
+        "the same work in Gymnasium, one environment per core",
     ),
     "vae_training": ("V trained, batch 100, 233 MFLOP a frame", PRODUCT),
     "vae_encoding": ("frames encoded, batch 100, 29.6 MFLOP a frame", PRODUCT),
     "mdrnn_training": ("M trained, batch 100 × 64 steps, 2.3 MFLOP a step", PRODUCT),
     "dream": ("1,024 dreams side by side: M, sampling and C, 0.76 MFLOP a step", PRODUCT),
-    "reading": ("shuffled frames from rollouts on disk", "the rate at which V trains"),
+    "reading": (
+        "shuffled frames from files that the system holds in memory",
+        "the rate at which V trains",
+    ),
     "first_action": ("import, load the shipped agent, act once, in a new process", "–"),
-    "vae_training_gpu": ("V trained on a GPU", "its own bf16 8192³ product"),
-    "vae_encoding_gpu": ("frames encoded on a GPU", "its own bf16 8192³ product"),
-    "dream_gpu": ("1,024 dreams on a GPU", "its own bf16 8192³ product"),
+    "vae_training_gpu": ("V trained on a GPU", GPU_PRODUCT),
+    "vae_encoding_gpu": ("frames encoded on a GPU", GPU_PRODUCT),
+    "dream_gpu": ("1,024 dreams on a GPU", GPU_PRODUCT),
 }
 
 # Title, label of x, what the cost is and its unit, label of the rate, and what to know about it.
@@ -49,8 +63,8 @@ CURVES = {
         "rollouts on disk",
         "gigabytes of memory",
         "frames per second",
-        "The memory is that of a buffer of 64 rollouts in the process that reads ahead, and of the "
-        "process that it reads for. The rollouts are a few sample episodes under many names.",
+        "The memory is that of a buffer of 64 rollouts and of the process that reads them. The "
+        "rollouts are a few sample episodes under many names.",
     ),
     "ray_workers": (
         "A generation on a Ray cluster",
@@ -64,20 +78,47 @@ CURVES = {
 
 HEAD = """# How fast it is
 
-Every figure here was measured by `make bench`, beside a yardstick measured in the same run, in
-turns with it; both are medians. The ratio of the two says more than the rates themselves, which
-differ from machine to machine. *Goal* is what we set ourselves, and not all of them are reached.
-The machine's own product is of fp32 matrices; where the library multiplies in bf16, it can be
-faster than that.
+Every figure here was measured by `make bench`. *Ratio* is what was measured, divided by a
+yardstick of the same run; it says more than the rates themselves, which differ from machine to
+machine. Ratios do so, too: on processors with wider bf16 units the fp32 product is a smaller part
+of what they can do. *Goal* is what we set ourselves, and not all of them are reached.
+
+There are two kinds of yardstick. For V, M and the dream it is the machine's own product of fp32
+matrices; the library multiplies in bf16 where the processor can, so it may be faster than that, and
+the bf16 product is its limit. For driving and collecting it is a loop in Gymnasium's CarRacing,
+while the library drives in EnvPool's copy, which is itself several times faster: **most of these
+two ratios is EnvPool's.** What the library alone gains is the ratio of Gymnasium to Gymnasium.
 
 """
 
+NOT_YET = """
+This report was measured before the yardstick became one for the whole run, and before there were
+rows from Gymnasium to Gymnasium and a bf16 limit. Each of its rows has a yardstick of its own,
+measured in turns with it, and these wander: the same fp32 product reads from {low:.0f} to
+{high:.0f} GFLOP/s between the rows. Differences of a third between two ratios mean nothing.
+"""
+# Floating-point operations of a frame or a step: what turns an old row's yardstick into FLOP/s.
+FLOP = {"vae_training": 233e6, "vae_encoding": 29.6e6, "mdrnn_training": 2.3e6, "dream": 0.76e6}
 
-def write_page(
-    rows: list[dict[str, Any]], curves: dict[str, list[dict[str, float]]], book: Path
-) -> None:
-    """Write ``performance.md`` and its pictures into the book's folder."""
-    parts = [HEAD, table(rows), ground(rows), "\n## How cost grows\n"]
+
+def write_page(reports: Path, book: Path) -> None:
+    """Write ``performance.md`` and its pictures into the book's folder.
+
+    Args:
+        reports: Folder of ``report.json``, ``growth.json``, and a ``report_NAME.json`` for every
+            other machine.
+        book: The book's folder.
+    """
+    rows, curves = (
+        json.loads((reports / name).read_text(encoding="utf-8"))
+        for name in ("report.json", "growth.json")
+    )
+    others = [
+        json.loads(path.read_text(encoding="utf-8"))
+        for path in sorted(reports.glob("report_*.json"))
+    ]
+    parts = [HEAD, table(rows), ground(rows), wandering(rows), elsewhere(rows, others)]
+    parts.append("\n## How cost grows\n")
     for name, points in curves.items():
         title, *_, known = CURVES[name]
         parts.append(f"\n### {title}\n\n")
@@ -87,9 +128,10 @@ def write_page(
         picture = f"figures/performance_{name}.png"
         (book / picture).parent.mkdir(exist_ok=True)
         (book / picture).write_bytes(draw(name, points).png())
-        parts.append(f"```{{image}} {picture}\n:alt: {in_words(name, points)}\n```\n\n")
+        alt = in_words(name, points)
+        parts.append(f"```{{image}} {picture}\n:alt: {alt}\n:class: wm-plot\n```\n\n")
         parts.append(f"{grown(name, points)} {known}\n")
-    (book / "performance.md").write_text("".join(parts))
+    (book / "performance.md").write_text("".join(parts), encoding="utf-8")
 
 
 def number(value: float) -> str:
@@ -98,30 +140,57 @@ def number(value: float) -> str:
 
 def table(rows: list[dict[str, Any]]) -> str:
     """What was measured, against what, and how far the goal was reached."""
-    lines = [
-        "| what | ratio | goal | measured | yardstick |\n",
-        "|---|---|---|---|---|\n",
-    ]
+    limited = any(row.get("limit") for row in rows)  # reports of before have no bf16 product
+    heads = ["what", "ratio", "goal", "measured", "yardstick", *(["bf16 limit"] * limited)]
+    lines = [f"| {' | '.join(heads)} |\n|{'---|' * len(heads)}\n"]
     for row in rows:
         what, yardstick = ABOUT[row["name"]]
-        if isinstance(row["value"], str):
-            lines.append(f"| {what} | – | – | {row['value']} | {yardstick} |\n")
-            continue
-        measured, ratio, goal = f"{number(row['value'])} {row['unit']}", "–", "–"
-        if row["ratio"] is not None:
-            yardstick += f": {number(row['yardstick'])}"
-            ratio = f"**{row['ratio']:.2f}**"
-            goal = "–" if row["goal"] is None else f"{row['goal']:g}"
-        elif row["goal"] is not None:
-            goal = f"under {row['goal']:g} {row['unit']}"
-        lines.append(f"| {what} | {ratio} | {goal} | {measured} | {yardstick} |\n")
+        measured, ratio, goal, limit = str(row["value"]), "–", "–", "–"
+        if not isinstance(row["value"], str):
+            measured = f"{number(row['value'])} {row['unit']}"
+            if row["ratio"] is not None:
+                yardstick += f": {number(row['yardstick'])}"
+                ratio = f"**{row['ratio']:.2f}**"
+                goal = "–" if row["goal"] is None else f"{row['goal']:g}"
+            elif row["goal"] is not None:
+                goal = f"under {row['goal']:g} {row['unit']}"
+            if row.get("limit"):
+                limit = f"{number(row['limit'])} ({row['value'] / row['limit']:.2f} of it)"
+        cells = [what, ratio, goal, measured, yardstick, *([limit] * limited)]
+        lines.append(f"| {' | '.join(cells)} |\n")
     return "".join(lines)
 
 
 def ground(rows: list[dict[str, Any]]) -> str:
     """Which machine and which versions."""
     versions = ", ".join(f"{name} {version}" for name, version in rows[0]["versions"].items())
-    return f"\nMachine: {rows[0]['hardware']}. Versions: {versions}.\n"
+    return (
+        f"\nAll rows were measured on one machine: {rows[0]['hardware']}. Versions: {versions}.\n"
+    )
+
+
+def wandering(rows: list[dict[str, Any]]) -> str:
+    """For a report whose rows have a yardstick each: how far these lie apart."""
+    if any(row.get("limit") for row in rows):
+        return ""
+    products = [FLOP[row["name"]] * row["yardstick"] / 1e9 for row in rows if row["name"] in FLOP]
+    return NOT_YET.format(low=min(products), high=max(products))
+
+
+def elsewhere(rows: list[dict[str, Any]], others: list[list[dict[str, Any]]]) -> str:
+    """The ratios of other machines beside those of the first."""
+    if not others:
+        return ""
+    machines = [report[0]["hardware"] for report in (rows, *others)]
+    lines = ["\n## Ratios on other machines\n\n", f"| what | {' | '.join(machines)} |\n"]
+    lines.append(f"|---|{'---|' * len(machines)}\n")
+    ratios = [{row["name"]: row["ratio"] for row in report} for report in (rows, *others)]
+    for name, (what, _) in ABOUT.items():
+        found = [ratio.get(name) for ratio in ratios]
+        if any(found):
+            cells = ["–" if ratio is None else f"{ratio:.2f}" for ratio in found]
+            lines.append(f"| {what} | {' | '.join(cells)} |\n")
+    return "".join(lines)
 
 
 def draw(name: str, points: list[dict[str, float]]) -> Plot:

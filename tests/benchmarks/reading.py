@@ -10,23 +10,18 @@ import sys
 import time
 from pathlib import Path
 
-import torch
-import wmlib.batches
-
-from wmlib.datasets import ObservationDataset
+from wmlib.datasets import Batches, ObservationDataset
 
 
 def main(folder: str) -> None:
-    wmlib.batches.FRAMES_IN_MEMORY = 0
     dataset = ObservationDataset(folder, num_test_files=0)
     few = min(len(dataset), 64_000)
-    batches = wmlib.batches.FrameBatches(dataset, 100, few, seed=0, device=torch.device("cpu"))
+    batches = Batches(dataset, 100, few)
     began = time.perf_counter()
     frames = sum(len(batch) for batch in batches(0))
     seconds = time.perf_counter() - began
-    reader = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-    kilobytes = peak_of_this_process() + reader
-    print(json.dumps({"rate": frames / seconds, "gigabytes": kilobytes * 1024 / 1e9}))
+    gigabytes = peak_of_this_process() * 1024 / 1e9
+    print(json.dumps({"rate": frames / seconds, "gigabytes": gigabytes}))
 
 
 def peak_of_this_process() -> int:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from measure import CPU, Row, in_turns, product_rate, rate, row, unmeasured
+from measure import CPU, Products, Row, in_turns, rate, row, unmeasured
 from seed_loop import ENV, OnePerCore
 
 from wmlib import (
@@ -26,10 +26,14 @@ from wmlib import (
     flatten_parameters,
     generate_rollouts,
     load_pretrained,
+    precompute_latents,
     rollout_files,
     train_convae,
     train_mdn_rnn,
 )
+from wmlib.datasets import Batches
+from wmlib.latents import latent_sets
+from wmlib.rollouts import rollout_length
 
 # Floating-point operations: of a frame trained on and encoded, of a step of M trained and dreamt.
 V_TRAINING, V_ENCODING, M_TRAINING, DREAM = 233e6, 29.6e6, 2.3e6, 0.76e6
@@ -76,6 +80,7 @@ class Bench:
         self.world = load_pretrained()
         self.episodes = scratch / "episodes"
         shutil.copytree(self.world.folder / "rollouts", self.episodes)
+        self.products = Products()
         self.vae_rate = 0.0  # of training, in frames per second: the yardstick of reading
 
     def __iter__(self) -> Iterator[Row]:
@@ -84,8 +89,9 @@ class Bench:
         yield self.mdrnn_training()
         yield self.dream(CPU, "dream", 1.0)
         with OnePerCore() as yardsticks:
-            yield self.agent_evaluation(yardsticks)
-            yield self.collection(yardsticks)
+            for backend in ("auto", "gymnasium"):
+                yield self.agent_evaluation(yardsticks, backend)
+                yield self.collection(yardsticks, backend)
         yield self.reading()
         yield self.first_action()
         for name, measured in (
@@ -98,22 +104,23 @@ class Bench:
             yield measured(GPU, name, None) if there else unmeasured(name, unit)
 
     def vae_training(self, device: torch.device, name: str, goal: float | None) -> Row:
-        """The whole loop of ``train_convae``; the product's turn is after every epoch."""
-        frames, products = BATCH * self.sizes.batches, []
+        """The whole loop of ``train_convae``; the products' turn is after every epoch.
+
+        A single rollout is for training: no frames are held out, whose check would count, too.
+        """
+        frames = BATCH * self.sizes.batches
         config = WMVAEConfig(
-            64, 64, device=device.type, data_dir=str(self.episodes), num_test_files=0,
-            logdir=tempfile.mkdtemp(dir=self.scratch), train_batch_size=BATCH, epoch_size=frames,
+            64, 64, device=device.type, data_dir=str(self.library(1)), epoch_size=frames,
+            logdir=tempfile.mkdtemp(dir=self.scratch), train_batch_size=BATCH,
             num_epochs=self.sizes.rounds + 1, sample_interval=1,
         )  # fmt: skip
         history = train_convae(
-            config, on_sample=lambda *_: products.append(product_rate(device)), display=False
+            config, on_sample=lambda *_: self.products.sample(device), display=False
         )
         value = statistics.median(frames / epoch["seconds"] for epoch in history[1:])
         if device == CPU:
             self.vae_rate = value
-        return row(
-            name, value, "frames/s", statistics.median(products[1:]) / V_TRAINING, goal, device
-        )
+        return row(name, value, "frames/s", None, goal, device, V_TRAINING)
 
     def vae_encoding(self, device: torch.device, name: str, goal: float | None) -> Row:
         """Batches of frames to mu and log sigma."""
@@ -124,28 +131,33 @@ class Bench:
             encoded = lambda: [encode(vae, frames, device) for _ in range(batches)]  # noqa: E731
             return rate(len(frames) * batches, encoded, device)
 
-        value, product = in_turns(self.sizes.rounds, work, lambda: product_rate(device))
+        value = self.products.between(self.sizes.rounds, work, device)
         self.world.vae.cpu()
-        return row(name, value, "frames/s", product / V_ENCODING, goal, device)
+        return row(name, value, "frames/s", None, goal, device, V_ENCODING)
 
     def mdrnn_training(self) -> Row:
-        """The whole loop of ``train_mdn_rnn``."""
-        windows, products = BATCH * self.sizes.batches, []
-        places = {"data_dir": str(self.episodes), "logdir": tempfile.mkdtemp(dir=self.scratch)}
+        """The whole loop of ``train_mdn_rnn``, with its check of a tenth of the rollouts.
+
+        Only the windows that it learns from are counted.
+        """
+        data = str(self.library(8 * self.sizes.batches))  # some twelve windows each
+        places = {"data_dir": data, "logdir": tempfile.mkdtemp(dir=self.scratch)}
+        vae_config = WMVAEConfig(64, 64, **places)
         config = WMMDNRNNConfig(
-            device="cpu", num_test_files=0, batch_size=BATCH, seq_len=WINDOW, optimizer="adam",
-            epoch_size=windows, num_epochs=self.sizes.rounds + 1, sample_interval=1, **places,
+            device="cpu", batch_size=BATCH, seq_len=WINDOW, num_epochs=self.sizes.rounds + 1,
+            **places,
         )  # fmt: skip
         history = train_mdn_rnn(
-            WMVAEConfig(64, 64, **places),
+            vae_config,
             config,
             vae=self.world.vae,
-            on_sample=lambda *_: products.append(product_rate(CPU)),
+            on_sample=lambda *_: self.products.sample(CPU),
             display=False,
         )
+        latents = precompute_latents(vae_config, config, self.world.vae, display=False)
+        windows = Batches(latent_sets(latents, WINDOW)[0], BATCH).size
         value = statistics.median(windows * WINDOW / epoch["seconds"] for epoch in history[1:])
-        yardstick = statistics.median(products[1:]) / M_TRAINING
-        return row("mdrnn_training", value, "steps/s", yardstick, 1.15)
+        return row("mdrnn_training", value, "steps/s", None, 1.15, CPU, M_TRAINING)
 
     def population(self, candidates: int) -> np.ndarray:
         """The shipped controller, with a search's spread around it (P, n)."""
@@ -159,12 +171,12 @@ class Bench:
             agent, self.world.rollouts(), time_limit=steps, end_probability=2
         )
         population = self.population(rows // 16)
-        value, product = in_turns(
+        value = self.products.between(
             self.sizes.rounds,
             lambda: rate(rows * steps, lambda: evaluator(population, range(16)), device),
-            lambda: product_rate(device),
+            device,
         )
-        return row(name, value, "steps/s", product / DREAM, goal, device)
+        return row(name, value, "steps/s", None, goal, device, DREAM)
 
     def generation(self, evaluator: LocalEvaluator, candidates: int, tracks: int) -> float:
         """Steps per second of a generation."""
@@ -172,40 +184,52 @@ class Bench:
         scores = evaluator(self.population(candidates), range(tracks))
         return scores.steps / (time.perf_counter() - began)
 
-    def agent_evaluation(self, yardsticks: OnePerCore) -> Row:
+    def agent_evaluation(self, yardsticks: OnePerCore, backend: str) -> Row:
         """A generation in the world, by the whole batched agent."""
         sizes, agent = self.sizes, self.world.agent(device="cpu")
-        evaluator = LocalEvaluator(agent, ENV, time_limit=sizes.steps, patience=60)
+        evaluator = LocalEvaluator(agent, ENV, backend=backend, time_limit=sizes.steps, patience=60)
+        less = 1 if backend == "auto" else 2  # Gymnasium takes several times as long for a step
         value, yardstick = in_turns(
             max(1, sizes.rounds // 2),
-            lambda: self.generation(evaluator, sizes.candidates, sizes.tracks),
+            lambda: self.generation(
+                evaluator, max(1, sizes.candidates // less), max(1, sizes.tracks // less)
+            ),
             lambda: yardsticks.drive(sizes.alone),
         )
         evaluator.close()
-        return row("agent_evaluation", value, "steps/s", yardstick, 10)
+        name, goal = self.driven("agent_evaluation", backend, 10)
+        return row(name, value, "steps/s", yardstick, goal)
 
-    def collection(self, yardsticks: OnePerCore) -> Row:
+    def driven(self, name: str, backend: str, goal: float) -> tuple[str, float | None]:
+        """The row's name and goal; in Gymnasium it is a row of its own, without a goal."""
+        return (name, goal) if backend == "auto" else (f"{name}_{backend}", None)
+
+    def collection(self, yardsticks: OnePerCore, backend: str) -> Row:
         """Rollouts resized and written."""
+        rollouts = max(1, self.sizes.rollouts // (1 if backend == "auto" else 4))
 
         def work() -> float:
             began = time.perf_counter()
             with tempfile.TemporaryDirectory(dir=self.scratch) as folder:
                 files = generate_rollouts(
-                    folder, ENV, self.sizes.rollouts, self.sizes.steps, policy="brownian",
-                    display=False,
+                    folder, ENV, rollouts, self.sizes.steps, policy="brownian",
+                    backend=backend, display=False,
                 )  # fmt: skip
                 steps = sum(len(np.load(file)["rewards"]) for file in files)
                 return steps / (time.perf_counter() - began)
 
         rounds, alone = max(1, self.sizes.rounds // 2), self.sizes.alone
         value, yardstick = in_turns(rounds, work, lambda: yardsticks.collect(alone))
-        return row("collection", value, "steps/s", yardstick, 8)
+        name, goal = self.driven("collection", backend, 8)
+        return row(name, value, "steps/s", yardstick, goal)
 
     def library(self, rollouts: int) -> Path:
-        """A folder of so many rollouts: the sample episodes under many names."""
+        """A folder of so many rollouts: the sample episodes under many names, the longest first."""
         folder = self.scratch / f"library_{rollouts}"
+        if folder.exists():
+            return folder
         folder.mkdir()
-        sources = rollout_files(self.episodes)
+        sources = sorted(rollout_files(self.episodes), key=rollout_length, reverse=True)
         for i in range(rollouts):
             os.link(sources[i % len(sources)], folder / f"rollout_{i:06d}.npz")
         return folder

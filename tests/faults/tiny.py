@@ -25,6 +25,8 @@ from torch.nn import functional as F
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
+import cma  # noqa: E402, F401  # here, so that no child imports it again
+
 from wmlib import (  # noqa: E402  # the repository is no installed package here
     MDRNN,
     Agent,
@@ -40,8 +42,6 @@ from wmlib import (  # noqa: E402  # the repository is no installed package here
     train_mdn_rnn,
 )
 from wmlib.checkpoints import load_checkpoint, load_weights, read_json, write_json  # noqa: E402
-
-import cma  # noqa: E402, F401  # here, so that no child imports it again
 
 torch.set_num_threads(1)
 torch.optim.Adam([torch.zeros(1, requires_grad=True)])  # likewise: it brings half of torch

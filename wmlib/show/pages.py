@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,8 @@ import traitlets
 
 from wmlib.checkpoints import atomic_path
 
-__all__ = ["ASSETS", "STATIC", "Numbers", "PageWidget", "asset", "embed", "encode_png", "esm"]
+__all__ = ["ASSETS", "STATIC", "Numbers", "PageWidget", "asset", "embed", "encode_png", "esm",
+           "standalone"]  # fmt: skip
 
 STATIC = Path(__file__).parent / "static"
 ASSETS = ("v", "m", "real")
@@ -40,7 +42,8 @@ def embed(folder: Path) -> None:
     for name in ASSETS:
         text = base64.b64encode(asset(name)).decode()
         with atomic_path(folder / f"{name}.js") as temporary:
-            temporary.write_text(f'(globalThis.wmlibAssets ??= {{}})["{name}"] = "{text}";\n')
+            script = f'(globalThis.wmlibAssets ??= {{}})["{name}"] = "{text}";\n'
+            temporary.write_text(script, encoding="utf-8")
 
 
 def setup(app: Any) -> dict[str, bool]:
@@ -63,8 +66,39 @@ def encode_png(picture: np.ndarray) -> bytes:
 
 def esm(*names: str) -> str:
     """One ES module out of the sources it needs: front ends import it alone, from a blob."""
-    sources = [(STATIC / f"{name}.js").read_text() for name in ("page", "numbers", *names)]
-    return "\n".join([*sources, "export default widget(mount);\n"])
+    return f"{_sources(*names)}\nexport default widget(mount);\n"
+
+
+def standalone(*names: str, state: dict[str, Any]) -> str:
+    """A widget as a classic script, for a page without a notebook, over http and ``file://``.
+
+    It fills the element that stands before the script. Nobody else watches its traits.
+
+    Args:
+        names: The sources it needs.
+        state: The traits' values, as JSON can hold them.
+    """
+    css = json.dumps((STATIC / "widgets.css").read_text(encoding="utf-8"))
+    return f"""(() => {{
+{_sources(*names)}
+const state = {json.dumps(state)};
+const model = {{
+  get: (name) => state[name],
+  set(name, value) {{ state[name] = value; }},
+  on() {{}},
+  save_changes() {{}},
+}};
+const el = document.currentScript.previousElementSibling;
+document.head.append(make("style", {{}}, {css}));
+el.replaceChildren();
+widget(mount).render({{ model, el }});
+}})();
+"""
+
+
+def _sources(*names: str) -> str:
+    files = [STATIC / f"{name}.js" for name in ("page", "numbers", *names)]
+    return "\n".join(file.read_text(encoding="utf-8") for file in files)
 
 
 class Numbers(traitlets.List[Any]):
@@ -87,7 +121,7 @@ class Numbers(traitlets.List[Any]):
 class PageWidget(anywidget.AnyWidget):
     """What all five share: the stylesheet, the exported files, and what shows without a page."""
 
-    _css = (STATIC / "widgets.css").read_text()
+    _css = (STATIC / "widgets.css").read_text(encoding="utf-8")
     _alt = traitlets.Unicode().tag(sync=True)
     _picture = traitlets.Unicode().tag(sync=True)
 

@@ -80,6 +80,7 @@ class DreamPlayer(PageWidget):
         start: Which recorded real frame the dream starts from.
         seed: The dream's luck; the same seed and actions give the same dream.
         controller_drives: Whether C steers.
+        compact: Only the picture and its controls; it plays by itself while it is in sight.
         z: Where the dream stands (L,), whenever it is paused.
     """
 
@@ -89,6 +90,7 @@ class DreamPlayer(PageWidget):
     start = traitlets.Int(0).tag(sync=True)
     seed = traitlets.Int(1).tag(sync=True)
     controller_drives = traitlets.Bool(False).tag(sync=True)
+    compact = traitlets.Bool(False).tag(sync=True)
     z = Numbers().tag(sync=True)
 
     def __init__(self, **kwargs: Any) -> None:

@@ -5,11 +5,12 @@ const GRID = 256; // pixels of the landscape's own picture
 
 // All are to be minimised, and 0 is the best.
 const LANDSCAPES = {
-  bowl: { name: "a bowl", f: (x, y) => (x - 1) ** 2 + (y + 1) ** 2 },
-  ridge: { name: "a tilted, narrow ridge", f: (x, y) => (x + y - 1) ** 2 / 2 + 50 * (x - y - 1) ** 2 },
-  banana: { name: "a bent valley (Rosenbrock)", f: (x, y) => (1 - x) ** 2 + 20 * (y - x * x) ** 2 },
+  bowl: { name: "a bowl", best: [1, -1], f: (x, y) => (x - 1) ** 2 + (y + 1) ** 2 },
+  ridge: { name: "a tilted, narrow ridge", best: [1, 0], f: (x, y) => (x + y - 1) ** 2 / 2 + 50 * (x - y - 1) ** 2 },
+  banana: { name: "a bent valley (Rosenbrock)", best: [1, 1], f: (x, y) => (1 - x) ** 2 + 20 * (y - x * x) ** 2 },
   ripples: {
     name: "many dips (Rastrigin)",
+    best: [0, 0],
     f: (x, y) => 20 + x * x + y * y - 10 * (Math.cos(2 * Math.PI * x) + Math.cos(2 * Math.PI * y)),
   },
 };
@@ -117,7 +118,7 @@ async function mount({ model, root }) {
         button("Other luck", () => { seed.set(seed.get() + 1); restart(); })),
       status, make("h4", {}, "best cost of each generation, log scale"), best.root,
       make("p", { class: "wm-note" },
-        "Dots are one generation, the filled half its parents; the ellipse is where the next will be drawn. "
+        "× is the lowest point. Dots are one generation, the filled half its parents; the ellipse is where the next will be drawn. "
         + "Click the map to begin elsewhere."))));
   root.addEventListener("wm-theme", () => { paintLandscape(); show(); });
   restart();
@@ -178,10 +179,12 @@ async function mount({ model, root }) {
     const parents = Math.floor(popsize.get() / 2);
     const dots = search.population.map(({ x }, i) => {
       const [cx, cy] = at(x);
-      return shape("circle", { class: i < parents ? "wm-parent" : "wm-child", cx, cy, r: 1 });
+      return shape("circle", { class: i < parents ? "wm-parent" : "wm-child", cx, cy, r: 1.5 });
     });
     const [mx, my] = at(search.mean);
+    const [bx, by] = at(LANDSCAPES[landscape.get()].best);
     overlay.replaceChildren(
+      shape("path", { class: "wm-best", d: `M${bx - 2} ${by - 2}l4 4m0 -4l-4 4` }),
       shape("polyline", { class: "wm-trail", points: trail.map(({ mean }) => at(mean).join(",")).join(" ") }),
       ...dots, ellipse(at, 1), ellipse(at, 2),
       shape("path", { class: "wm-mean", d: `M${mx - 2} ${my}h4M${mx} ${my - 2}v4` }));

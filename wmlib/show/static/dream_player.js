@@ -3,6 +3,11 @@
 const RATE = 30; // dream steps per second; CarRacing itself runs at 50
 const KEYS = { ArrowLeft: "left", ArrowRight: "right", ArrowUp: "gas", ArrowDown: "brake" };
 const PADS = { left: "◀", gas: "▲", brake: "▼", right: "▶" };
+const HINTS = {
+  keys: "Click the picture, then steer with the arrow keys; space pauses, full stop steps.",
+  touch: "Hold the arrows to steer.",
+};
+const LOST = 90; // steps on the grass, after which a dream that plays by itself begins anew
 const PAD_NAMES = { left: "steer left", gas: "gas", brake: "brake", right: "steer right" };
 
 async function mount({ model, root, asset }) {
@@ -17,9 +22,10 @@ async function mount({ model, root, asset }) {
   const seed = trait(model, "seed", restart);
   const cDrives = trait(model, "controller_drives", showControls);
   const z = trait(model, "z");
+  const compact = model.get("compact") === true; // no panels, and it plays while it is in sight
   const held = new Set(); // what the reader presses: left, right, gas, brake
   const clock = player(RATE, step);
-  let dream; // { t, z, h, c, a, logpi, reward, rewards, random }
+  let dream; // { t, z, h, c, a, logpi, rewards, score, lost, random }
 
   const { canvas, paint } = screen(64, "the dreamed frame");
   const stage = make("div", {
@@ -48,24 +54,57 @@ async function mount({ model, root, asset }) {
     panel("π", "which future M draws from", weightBars(() => dream.logpi)),
     panel("r", "the reward M expects", rewardLine(() => dream.rewards)),
   ];
+  const points = make("b", {});
+  const off = make("span", { class: "wm-off", "aria-live": "polite" });
+  const score = make("p", { class: "wm-score" }, "score in the dream: ", points, off);
   const clockFace = make("p", { class: "wm-note" });
-  const hint = make("p", { class: "wm-note" }, "Click the picture, then steer with the arrow keys; space pauses, full stop steps.");
+  const hint = make("p", { class: "wm-note" }, HINTS[matchMedia("(hover: none)").matches ? "touch" : "keys"]);
+  const pads = make("div", { class: "wm-pad", role: "group", "aria-label": "steering" }, ...Object.keys(PADS).map(pad));
+  const again = button("Restart", restart);
 
-  root.replaceChildren(
-    make("div", { class: "wm-two" },
-      make("div", {}, stage,
-        make("div", { class: "wm-pad", role: "group", "aria-label": "steering" }, ...Object.keys(PADS).map(pad)),
-        make("div", { class: "wm-keys" }, play.root,
-          button("Step", () => { pause(); step(); share(); }),
-          button("Restart", restart), driver.root),
-        warmth.root, clockFace, hint),
-      make("div", { class: "wm-panels" }, ...panels.map((p) => p.root))),
-    make("h4", {}, "Start from a real frame"),
-    make("div", { class: "wm-strip", role: "group", "aria-label": "real frames" }, ...starts.map((s) => s.root)));
-  root.wm = { decode, dynamics, control, step, get dream() { return dream; } };
+  root.classList.toggle("wm-compact", compact);
+  root.replaceChildren(...(compact ? [small()] : whole()));
+  root.wm = { decode, dynamics, control, step, onGrass, get dream() { return dream; } };
   root.addEventListener("wm-theme", show);
   restart();
-  return () => clock.pause();
+  const unwatch = compact ? playInSight() : () => {};
+  return () => {
+    unwatch();
+    clock.pause();
+  };
+
+  function whole() {
+    const one = button("Step", () => { pause(); step(); share(); });
+    const keys = make("div", { class: "wm-keys" }, play.root, one, again, driver.root);
+    return [
+      make("div", { class: "wm-two" },
+        make("div", {}, stage, score, pads, keys, warmth.root, clockFace, hint),
+        make("div", { class: "wm-panels" }, ...panels.map((p) => p.root))),
+      make("h4", {}, "Start from a real frame"),
+      make("div", { class: "wm-strip", role: "group", "aria-label": "real frames" }, ...starts.map((s) => s.root)),
+    ];
+  }
+
+  function small() {
+    const keys = make("div", { class: "wm-keys" }, driver.root, play.root, again);
+    return make("div", { class: "wm-two" }, stage, make("div", {}, score, clockFace, pads, keys, warmth.root, hint));
+  }
+
+  /** It plays while it is in sight, unless the reader has paused it or wants less motion. */
+  function playInSight() {
+    let resting = !matchMedia("(prefers-reduced-motion: reduce)").matches;
+    const observer = new IntersectionObserver(([{ isIntersecting }]) => {
+      if (isIntersecting) {
+        if (resting) go();
+        resting = false;
+      } else {
+        resting ||= clock.playing;
+        pause();
+      }
+    });
+    observer.observe(stage);
+    return () => observer.disconnect();
+  }
 
   function restart() {
     const row = (name) => Float32Array.from(real.row(name, start.get()));
@@ -73,7 +112,7 @@ async function mount({ model, root, asset }) {
     const even = new Float32Array(dynamics.K).fill(-Math.log(dynamics.K));
     dream = {
       t: 0, z: row("start_z"), h: row("start_h"), c: row("start_c"),
-      a: [0, 0, 0], logpi: even, reward: 0, rewards: [], random,
+      a: [0, 0, 0], logpi: even, rewards: [], score: 0, lost: 0, random,
     };
     starts.forEach((thumb, i) => thumb.press(i === start.get()));
     show();
@@ -87,8 +126,16 @@ async function mount({ model, root, asset }) {
     const { h, c, reward, done, ...mixture } = dynamics.step(a, dream.z, dream);
     const next = sample(mixture, tau.get(), dream.random);
     const rewards = [...dream.rewards.slice(-149), reward];
-    dream = { ...dream, t: dream.t + 1, z: next.z, h, c, a, logpi: mixture.logpi, reward, rewards, done };
+    const { score, lost } = dream;
+    dream = { ...dream, t: dream.t + 1, z: next.z, h, c, a, logpi: mixture.logpi, rewards, score: score + reward, lost: lost + 1 };
     show();
+    if (compact && cDrives.get() && dream.lost > LOST) dreamElsewhere();
+  }
+
+  function dreamElsewhere() {
+    seed.set(seed.get() + 1);
+    start.set((start.get() + 1) % starts.length);
+    restart();
   }
 
   /** The reader's action: the wheel turns a quarter of the way per step, as a hand would. */
@@ -98,13 +145,20 @@ async function mount({ model, root, asset }) {
   }
 
   function show() {
-    paint(decode(dream.z));
-    for (const { refresh } of panels) refresh();
+    const frame = decode(dream.z);
+    paint(frame);
+    if (!compact) for (const { refresh } of panels) refresh();
+    if (!onGrass(frame)) dream.lost = 0;
+    points.textContent = dream.score.toFixed(0).replace("-", "−");
+    const place = dream.lost ? "off the road" : "";
+    if (off.textContent !== place) off.textContent = place;
     const seconds = (dream.t / 50).toFixed(1);
     clockFace.textContent = `step ${dream.t}: ${seconds} s of driving, none of it real`;
     root.dataset.t = dream.t;
     root.dataset.z = JSON.stringify(Array.from(dream.z));
     root.dataset.action = JSON.stringify(dream.a);
+    root.dataset.score = dream.score;
+    root.dataset.off = dream.lost > 0;
     root.dataset.frame = Number(root.dataset.frame ?? 0) + 1;
   }
 
@@ -164,6 +218,18 @@ async function mount({ model, root, asset }) {
       oncontextmenu: (event) => event.preventDefault(), // a long touch is a held key
     });
   }
+}
+
+/** Whether more than half of what surrounds the car in a frame (64, 64, 4) is green. */
+function onGrass(frame) {
+  let green = 0, all = 0;
+  for (let y = 41; y < 50; y++) { // the car stands at rows 44 to 51, columns 30 to 33
+    for (let x = 27; x < 37; x++, all++) {
+      const i = 4 * (64 * y + x);
+      if (frame[i + 1] - Math.max(frame[i], frame[i + 2]) > 40) green++;
+    }
+  }
+  return green > all / 2;
 }
 
 function panel(symbol, meaning, { root, refresh = () => {} }) {

@@ -95,7 +95,9 @@ async function mount({ model, root, asset }) {
       row.label.value = nameOf(i);
       row.input.setAttribute("aria-label", nameOf(i) ? `latent ${i}, ${nameOf(i)}` : `latent ${i}`);
     });
-    starts.forEach((thumb, i) => thumb.press(i === start.get()));
+    const at = real.row("start_z", start.get()); // once a number is moved, the frame is no real one
+    const there = values.every((value, i) => Math.abs(value - at[i]) < 1e-6);
+    starts.forEach((thumb, i) => thumb.press(there && i === start.get()));
     stripTitle.textContent = `What ${nameOf(chosen) || `z ${chosen}`} does, from −3 to 3`;
   }
 

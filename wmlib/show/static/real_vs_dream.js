@@ -12,7 +12,7 @@ async function mount({ model, root, asset }) {
   const seed = trait(model, "seed", dreamAnew);
   const watching = trait(model, "watching", dreamAnew);
   const clock = player(30, () => moveTo(t.get() < T - 1 ? t.get() + 1 : begin.get()));
-  let dream; // { z: [], frames: [], errors: [] } by t, from `begin` on; filled in the background
+  let dream; // { z: [], errors: [] } by t, from `begin` on; the errors are filled in the background
 
   const world = screen(64, "the real frame");
   const mind = screen(64, "the dreamed frame");
@@ -63,37 +63,38 @@ async function mount({ model, root, asset }) {
     const b = begin.get();
     let state = dynamics.start();
     for (let i = 0; i < b; i++) state = dynamics.advance(real.row("actions", i), real.row("z", i), state);
-    const z = [], frames = [], errors = [];
+    const z = [];
+    const random = makeRandom(seed.get());
     z[b] = Array.from(real.row("z", b));
-    dream = { z, frames, errors, state, random: makeRandom(seed.get()) };
-    picture(dream, b);
+    for (let i = b; i < T - 1; i++) {
+      state = dynamics.step(real.row("actions", i), watching.get() ? real.row("z", i) : z[i], state);
+      z[i + 1] = Array.from(sample(state, tau.get(), random).z);
+    }
+    dream = { z, errors: [] };
+    delete root.dataset.dreamed;
     if (t.get() < b) t.set(b);
     show();
-    requestAnimationFrame(() => dreamOn(dream, b));
+    const mine = dream;
+    requestAnimationFrame(() => measure(mine, coarseToFine(b, T), 0));
   }
 
-  /** As many steps as fit into ten milliseconds, then the page has its turn. */
-  function dreamOn(mine, from) {
-    const until = performance.now() + 10;
-    let i = from;
-    while (i < T - 1 && performance.now() < until) dreamStep(mine, i++);
+  /**
+   * V draws the frames, which costs most: as many as fit into ten milliseconds, then the page has
+   * its turn. In this order the curve has its shape at once, and its details by and by.
+   */
+  function measure(mine, order, from) {
     if (mine !== dream) return; // overtaken by a newer dream
-    show();
-    if (i < T - 1) requestAnimationFrame(() => dreamOn(mine, i));
+    const until = performance.now() + 10;
+    let n = from;
+    while (n < order.length && performance.now() < until) errorAt(order[n++]);
+    curve.refresh();
+    if (n < order.length) requestAnimationFrame(() => measure(mine, order, n));
     else root.dataset.dreamed = "true";
   }
 
-  function dreamStep(mine, i) {
-    const z = watching.get() ? real.row("z", i) : mine.z[i];
-    const prediction = dynamics.step(real.row("actions", i), z, mine.state);
-    mine.state = prediction;
-    mine.z[i + 1] = Array.from(sample(prediction, tau.get(), mine.random).z);
-    picture(mine, i + 1);
-  }
-
-  function picture(mine, i) {
-    mine.frames[i] = decode(mine.z[i]);
-    mine.errors[i] = rmse(mine.frames[i], real.film(i));
+  function errorAt(i, frame = decode(dream.z[i])) {
+    dream.errors[i] ??= rmse(frame, real.film(i));
+    return dream.errors[i];
   }
 
   function moveTo(i) {
@@ -108,7 +109,7 @@ async function mount({ model, root, asset }) {
 
   function show() {
     const i = t.get(), b = begin.get();
-    const dreamed = dream.frames[i] ?? decode(real.row("z", i)); // before the dream: V on the real z
+    const dreamed = decode(dream.z[i] ?? real.row("z", i)); // before the dream: V on the real z
     world.paint(real.film(i));
     mind.paint(dreamed);
     time.set(i);
@@ -116,16 +117,15 @@ async function mount({ model, root, asset }) {
     warmth.set(tau.get());
     const [steer, gas, brake] = Array.from(real.row("actions", i), decimal);
     action.textContent = `both are told: steer ${steer}, gas ${gas}, brake ${brake}`;
-    verdict.textContent = say(i, b, dream.errors[i]);
+    verdict.textContent = i < b ? `M is still watching; the dream begins in ${b - i} steps.` : say(i, b, errorAt(i, dreamed));
     root.dataset.t = i;
     root.dataset.z = JSON.stringify(dream.z[i] ?? Array.from(real.row("z", i)));
     curve.refresh();
   }
 
   function say(i, b, error) {
-    if (i < b) return `M is still watching; the dream begins in ${b - i} steps.`;
     const where = watching.get() ? "one step ahead" : `${i - b} steps (${((i - b) / 50).toFixed(1)} s) into the dream`;
-    return error === undefined ? "computing …" : `${where}, ${error.toFixed(1)} levels away.`;
+    return `${where}, ${error.toFixed(1)} levels away.`;
   }
 
   function drawErrors(context, width, height, colour) {
@@ -146,8 +146,17 @@ async function mount({ model, root, asset }) {
       context.strokeStyle = colour(name);
       context.lineWidth = 1.5;
       context.beginPath();
-      errors.forEach((error, i) => context.lineTo(x(i), y(error)));
+      errors.forEach((error, i) => context.lineTo(x(i), y(error))); // leaves out what is not there yet
       context.stroke();
     }
   }
+}
+
+/** The numbers from `from` up to `to`: every sixteenth first, then what lies between them. */
+function coarseToFine(from, to) {
+  const order = [];
+  for (let stride = 16; stride >= 1; stride /= 2) {
+    for (let i = from; i < to; i += stride) if (stride === 16 || (i - from) % (2 * stride)) order.push(i);
+  }
+  return order;
 }

@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from wmlib.fused import FusedCell
 
 from wmlib import MDRNN, MDRNNCell
+from wmlib.fast.cell import FusedCell
 
 L, A, H, K = 32, 3, 256, 5
 

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
-from wmlib.upsampling import UpConv2d
+
+from wmlib.fast.convolution import UpConv2d
 
 SHAPES = [
     (4, 6, 5, (1, 1)),

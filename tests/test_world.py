@@ -16,11 +16,10 @@ from wmlib import (
     WorldModel,
     load_pretrained,
     load_trained,
-    save_pretrained,
     save_rollout,
 )
 from wmlib.checkpoints import save_checkpoint
-from wmlib.pretrained import WEIGHTS, load_agent
+from wmlib.world import SHIPPED, WEIGHTS, load_agent, save_pretrained
 
 L, A, H, K = 5, 2, 7, 3  # nobody's defaults
 ENV = "counting_env:Counting-v0"
@@ -29,9 +28,8 @@ ENV = "counting_env:Counting-v0"
 @pytest.fixture
 def world() -> WorldModel:
     torch.manual_seed(0)
-    controllers = {"shipped": Controller(L, H, A), "z only, v1.0": Controller(L, 0, A)}
     info = {"env_name": ENV, "env_kwargs": {"size": 96}, "steps": 12}
-    return WorldModel(ConvVAE(3, L), MDRNN(L, A, H, K), controllers, info)
+    return WorldModel(ConvVAE(3, L), MDRNN(L, A, H, K), Controller(L, H, A), info)
 
 
 @pytest.fixture
@@ -55,10 +53,9 @@ def test_what_is_saved_comes_back(world: WorldModel, tmp_path: Path) -> None:
     assert_rounded(again.mdrnn, world.mdrnn)
     assert again.info == world.info
     assert again.env_name == ENV
-    assert again.controllers.keys() == world.controllers.keys()
-    for name, controller in world.controllers.items():  # exactly as evolved
-        assert torch.equal(again.controllers[name].fc.weight, controller.fc.weight)
-        assert torch.equal(again.controllers[name].fc.bias, controller.fc.bias)
+    assert again.env_kwargs == {"size": 96}
+    for key, value in world.controller.state_dict().items():  # exactly as evolved
+        assert torch.equal(again.controller.state_dict()[key], value)
     save_pretrained(tmp_path / "again", again)
     assert (tmp_path / "again" / WEIGHTS).read_bytes() == (tmp_path / "mine" / WEIGHTS).read_bytes()
 
@@ -76,16 +73,24 @@ def test_sizes_come_from_the_file(world: WorldModel, tmp_path: Path) -> None:
     cell = again.cell
     assert again.vae.latent_size == L
     assert (cell.latents, cell.actions, cell.hiddens, cell.gaussians) == (L, A, H, K)
-    assert again.controllers["z only, v1.0"].fc.in_features == L
+    assert again.controller.fc.in_features == L + H
 
 
-def test_it_drives_with_any_of_its_controllers(world: WorldModel, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("hidden_size", "sees"), [(0, 0), (H, 1), (2 * H, 2)])
+def test_it_drives_with_a_controller_of_any_kind(
+    world: WorldModel, tmp_path: Path, hidden_size: int, sees: int
+) -> None:
+    world.controller = Controller(L, hidden_size, A)
     save_pretrained(tmp_path, world)
-    again = load_pretrained(tmp_path)
-    assert again.agent().sees_h
-    assert not again.agent("z only, v1.0", sample_z=True).sees_h
-    with pytest.raises(ValueError, match=r"no controller 'other'; there are .*shipped.*z only"):
-        again.agent("other")
+    agent = load_pretrained(tmp_path).agent(sample_z=True)
+    assert (agent.sees, agent.sample_z) == (sees, True)
+
+
+def test_the_shipped_agent_is_what_is_loaded_by_default() -> None:
+    world = load_pretrained()
+    assert world.folder.name == SHIPPED
+    assert world.env_name == "CarRacing-v3"
+    assert world.agent().action_map.is_car
 
 
 def test_sample_episodes_lie_beside_the_weights(
@@ -134,6 +139,17 @@ def test_a_run_can_be_loaded_by_its_folder(logdir: Path, world: WorldModel) -> N
     assert trained.env_name == ENV
 
 
+def test_a_run_remembers_its_environment(logdir: Path, world: WorldModel) -> None:
+    config = WMControllerConfig(L, H, A, ENV, env_kwargs={"size": 96})
+    saved = {"state_dict": world.controller.state_dict(), "config": config.to_dict()}
+    save_checkpoint(logdir / "ctrl" / "best.tar", saved)
+    trained = load_trained(logdir)
+    assert (trained.env_name, trained.env_kwargs) == (ENV, {"size": 96})
+    told = load_trained(logdir, env_kwargs={"size": 80}, steps=12)  # who says it knows better
+    assert (told.env_name, told.env_kwargs) == (ENV, {"size": 80})
+    assert told.info["steps"] == 12
+
+
 @pytest.mark.parametrize(("folder", "stage"), [("vae", "vae"), ("mdrnn", "rnn"), ("ctrl", "ctrl")])
 def test_a_stage_that_was_not_run_is_named(logdir: Path, folder: str, stage: str) -> None:
     (logdir / folder / "best.tar").unlink()
@@ -162,8 +178,9 @@ def test_a_driver_to_be_evolved_starts_at_zero_on_weights_as_they_ship(
     assert_rounded(agent.vae, world.vae)
     assert_rounded(agent.cell, world.cell)
     assert not any(p.any() for p in agent.controller.parameters())
-    config.use_h = False
-    assert not load_agent(config).sees_h
+    assert load_agent(config).sees == 1
+    for hidden_size, sees in ((0, 0), (2 * H, 2)):
+        assert load_agent(WMControllerConfig(L, hidden_size, A, ENV, str(logdir))).sees == sees
 
 
 def test_a_driver_for_another_memory_is_refused(logdir: Path) -> None:

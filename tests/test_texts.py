@@ -1,0 +1,58 @@
+"""What the pages say in figures is what the reports hold."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+@pytest.fixture
+def shipped(root: Path) -> Path:
+    return root / "wmlib" / "pretrained" / "carracing-v3"
+
+
+def page(root: Path, name: str) -> str:
+    """A page in one line."""
+    return " ".join((root / "book" / f"{name}.md").read_text(encoding="utf-8").split())
+
+
+def scores(path: Path) -> dict[tuple[str, str], str]:
+    """Mean and interval of the shipped agent's rows, by game and whether z was sampled."""
+    rows: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))["rows"]
+    return {
+        (row["backend"], "sampled" if "sampled" in row["agent"] else "mean"):
+            f"{row['mean']:.0f} ± {row['ci95']:.0f}"
+        for row in rows
+        if row["agent"].startswith("V + M, the shipped agent")
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["log", "differences_from_the_paper"])
+def test_the_scores_with_and_without_the_edits(name: str, root: Path, shipped: Path) -> None:
+    text = page(root, name)
+    now = scores(shipped / "report.json")
+    before = scores(root / "book" / "experiments" / "before_edits.json")
+    for score in (*now.values(), *before.values()):
+        assert score in text, score
+
+
+def test_beta_fits_the_error_that_v_has(root: Path, shipped: Path) -> None:
+    """A decoder of noise variance s has the bound of beta = 2 s; the error is 12,288 s."""
+    history = json.loads((shipped / "vae" / "history.json").read_text(encoding="utf-8"))
+    error = history["epochs"][-1]["test_mse"]
+    text = page(root, "differences")
+    assert f"{error:.1f} per frame of 12,288 numbers" in text
+    assert f"a variance of {error / 12_288:.4f}" in text
+    assert f"**β = {2 * error / 12_288:.4f}**" in text
+
+
+def test_reaches_and_does_not_beat(root: Path, shipped: Path) -> None:
+    """The paper's 906 ± 21 over 100 tracks has an interval of its own."""
+    rows = json.loads((shipped / "report.json").read_text(encoding="utf-8"))["rows"]
+    (ours,) = [r for r in rows if r["backend"] == "gymnasium" and "shipped" in r["agent"]]
+    difference = ours["mean"] - 906
+    error = (ours["ci95"] ** 2 + (1.96 * 21 / 10) ** 2) ** 0.5
+    text = page(root, "differences_from_the_paper")
+    assert f"The difference of 910 and 906 is {difference:.0f} ± {error:.0f} " in text
+    assert difference < error
