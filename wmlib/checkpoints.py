@@ -107,8 +107,8 @@ def reading(
     except Exception as error:  # foreign bytes raise almost anything, zlib.error included
         if str(error).startswith(str(path)):  # said already
             raise
-        kind = "" if type(error) is ValueError else f"{type(error).__name__}: "
-        raise ValueError(f"{path} {fault} ({kind}{_reason(error)}); {cure}") from error
+        reason = f"{type(error).__name__}: {_reason(error)}"
+        raise ValueError(f"{path} {fault} ({reason}); {cure}") from error
 
 
 def fingerprint(*values: Any) -> str:

@@ -253,6 +253,7 @@ class Bench:
         assert outcome.kind == "done", outcome.text
         self.wanted = contents(self.straight)
         self.count = 0
+        self.said: dict[str, str] = {}  # errors of the command line, as a user reads them
 
     def fresh(self, stage: str = "") -> Path:
         """A folder of its own: empty, or a copy of a training that was killed in this stage."""
