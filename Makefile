@@ -6,7 +6,7 @@ INSTALL := $(BIN)/python -m pip install --constraint constraints.txt --editable
 # Tests run two at a time; one thread each keeps them from fighting over the cores.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadscope
 
-.PHONY: help book lab test check lint colab bench address clean
+.PHONY: help book lab test check lint colab bench faults address clean
 
 help:
 	@echo "make book    build the site and print where it is"
@@ -15,6 +15,7 @@ help:
 	@echo "make test    everything CI runs"
 	@echo "make colab   run every chapter on a stand-in for Colab"
 	@echo "make bench   measure this machine"
+	@echo "make faults  attack it: kills, damage, signals, full disks (about an hour)"
 	@echo "make address URL=https://github.com/you/your-fork"
 	@echo "make clean   remove the built site"
 
@@ -49,6 +50,9 @@ colab: $(VENV)/.reader
 
 bench: $(VENV)/.dev
 	$(BIN)/python tests/benchmarks/run.py
+
+faults: $(VENV)/.dev
+	OMP_NUM_THREADS=1 $(BIN)/python tests/faults/run.py
 
 address: $(VENV)/.reader
 	$(BIN)/python book/address.py $(URL)

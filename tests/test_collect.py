@@ -193,9 +193,20 @@ def test_a_larger_set_begins_with_the_smaller(tmp_path: Path) -> None:
     assert contents(tmp_path / "a") == contents(tmp_path / "b")
 
 
-def test_a_complete_set_needs_no_environment(tmp_path: Path) -> None:
+def test_a_complete_set_needs_no_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     paths = collect(tmp_path, rollouts=2)
-    assert collect(tmp_path, "NoSuchWorld-v0", rollouts=2) == paths
+    monkeypatch.setattr("wmlib.collect.make_vector_env", None)
+    assert collect(tmp_path, rollouts=2) == paths
+
+
+def test_episodes_of_another_game_or_seed_are_refused(tmp_path: Path) -> None:
+    collect(tmp_path, rollouts=2)
+    with pytest.raises(ValueError, match=r"000000\.npz was recorded with env_name = Counting-v0"):
+        collect(tmp_path, "trial_envs:Paying-v0", rollouts=2)
+    with pytest.raises(ValueError, match=r"000000\.npz was recorded with seed = \d+, now \d+"):
+        collect(tmp_path, rollouts=2, seed=99)
 
 
 # ------------------------------------------------------------------------------- what goes wrong
@@ -203,11 +214,17 @@ def test_a_complete_set_needs_no_environment(tmp_path: Path) -> None:
 
 def test_a_dead_process_keeps_the_finished_episodes_fault_12(tmp_path: Path) -> None:
     """Fault 12: a worker that died left its master waiting for ever, and the work was lost."""
-    mortal = "trial_envs:Mortal-v0"  # each process survives one episode
+    mortal = "trial_envs:Mortal-v0"  # each process survives one episode, or as many as it is told
+    doomed = {"lives": 0}
     with pytest.raises(RuntimeError, match=f"a process of {mortal} died .*run the same command"):
-        collect(tmp_path, mortal, rollouts=4, num_workers=2)
-    assert sorted(contents(tmp_path)) == ["rollout_000000.npz", "rollout_000001.npz"]
-    collect(tmp_path, mortal, rollouts=4, num_workers=2)
+        collect(tmp_path, mortal, rollouts=4, num_workers=2, env_kwargs=doomed)
+    assert not contents(tmp_path)
+    collect(tmp_path, mortal, rollouts=4, num_workers=2)  # replaced, and played again
+    lasting = {"lives": 9}
+    collect(tmp_path / "b", mortal, rollouts=4, num_workers=2, env_kwargs=lasting)
+    assert contents(tmp_path / "b") == {
+        name: data for name, data in contents(tmp_path).items() if name.startswith("rollout")
+    }
     for i in range(4):
         rollout = read_rollout(tmp_path / f"rollout_{i:06d}.npz")
         check_time(rollout, rollout.actions)

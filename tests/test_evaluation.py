@@ -120,7 +120,7 @@ def test_processes_end_with_whatever_ended_the_evaluation() -> None:
 def test_a_process_that_dies_is_one_sentence_and_leaves_none_behind() -> None:
     before = set(multiprocessing.active_children())
     with pytest.raises(RuntimeError, match="a process of trial_envs:Mortal-v0 died"):
-        evaluate("random", "trial_envs:Mortal-v0", episodes=4, max_workers=2)
+        evaluate("random", "trial_envs:Mortal-v0", 4, max_workers=2, env_kwargs={"lives": 0})
     assert set(multiprocessing.active_children()) == before
 
 

@@ -8,11 +8,10 @@ import shlex
 import signal
 import sys
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from wmlib.checkpoints import locked, read_json, write_json
+from wmlib.checkpoints import locked, read_json, reading, write_json
 from wmlib.config import WMControllerConfig, WMMDNRNNConfig, WMVAEConfig
 from wmlib.envs import TIME_LIMIT, make_env
 from wmlib.evaluation import score, test_trained_model
@@ -27,15 +26,11 @@ SHARED |= {"env_name", "env_kwargs", "device", "seed", "extra"}
 BACKENDS = {"envpool": "envpool", "auto": "auto"}  # of a test; Gymnasium's, if not asked for
 
 
-def _whole(low: int, high: int) -> Callable[[str], int]:
-    """Reads a whole number within limits."""
-
-    def read(text: str) -> int:
-        if not low <= (number := int(text)) <= high:
-            raise argparse.ArgumentTypeError(f"{number} does not lie in [{low}, {high}]")
-        return number
-
-    return read
+def positive(text: str) -> int:
+    """Reads a whole number above zero."""
+    if (number := int(text)) < 1:
+        raise argparse.ArgumentTypeError(f"{number} is not positive")
+    return number
 
 
 def _object(text: str) -> dict[str, Any]:
@@ -61,15 +56,15 @@ def _parser() -> argparse.ArgumentParser:
     add("--test", action="store_true", help="score trained weights; the shipped ones by default")
     add("--data_dir", help="rollouts (default: data/<env>)")
     add("--logdir", help="checkpoints and logs (default: results/<env>)")
-    add("--num_rollouts", type=_whole(1, 10**6), help="rollouts of the first collection")
+    add("--num_rollouts", type=positive, help="rollouts of the first collection")
     add("--policy", help="policy of the first collection: random, brownian or held")
     add("--latent_size", type=int, help="length of z")
     add("--rnn_hidden", type=int, help="LSTM units")
     add("--vae_epochs", type=int, dest="vae_num_epochs", help="training epochs of V")
     add("--rnn_epochs", type=int, dest="rnn_num_epochs", help="training epochs of M")
     add("--device", help="cuda (the CPU where there is none), cuda:N or cpu")
-    add("--seed", type=_whole(0, 2**63 - 1), default=0, help="seed of everything")
-    add("--episodes", type=_whole(1, 10**6), help="fresh episodes of the final score")
+    add("--seed", type=int, default=0, help="seed of everything")
+    add("--episodes", type=positive, help="fresh episodes of the final score")
     add("--report", metavar="FILE", help="JSON report (default: <logdir>/report.json)")
     add("--no_precompute_latents", action="store_true", help="encode each batch again")
     add("--no_amp", action="store_true", help="float32 everywhere")
@@ -205,27 +200,11 @@ def _stop(number: int, frame: Any) -> None:
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; the exit status."""
     words = sys.argv[1:] if argv is None else argv
-    args = _parser().parse_args(words)
-    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-        if hasattr(signal, name) and signal.getsignal(getattr(signal, name)) != signal.SIG_IGN:
-            signal.signal(getattr(signal, name), _stop)
-    folder = args.env.replace(":", "_").replace("/", "_").lower()
-    args.data_dir = args.data_dir or f"data/{folder}"
-    if args.no_amp:
-        os.environ["WMLIB_BF16"] = "0"
-    logdir = args.logdir
-    args.logdir = logdir or f"results/{folder}"
     try:
-        if args.report and Path(args.report).exists() and not Path(args.report).is_file():
-            raise ValueError(f"--report {args.report} is no ordinary file: name another one")
-        if args.report:
-            tempfile.TemporaryFile(dir=Path(args.report).parent).close()
-        if not args.test:
-            with locked(args.logdir):
-                _train(args)
-            logdir = args.logdir
-        if args.test or (args.stage == "all" and not args.generate_only):
-            _test(args, logdir)
+        for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+            if hasattr(signal, name) and signal.getsignal(getattr(signal, name)) != signal.SIG_IGN:
+                signal.signal(getattr(signal, name), _stop)
+        _work(_parser().parse_args(words))
     except KeyboardInterrupt as stop:
         print(f"\nStopped. Nothing finished is lost; go on with: wmlib {shlex.join(words)}")
         return 128 + int(stop.args[0] if stop.args else signal.SIGINT)
@@ -233,6 +212,29 @@ def main(argv: list[str] | None = None) -> int:
         print(f"wmlib: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def _work(args: argparse.Namespace) -> None:
+    """Train, test, or both."""
+    folder = args.env.replace(":", "_").replace("/", "_").lower()
+    args.data_dir = args.data_dir or f"data/{folder}"
+    if args.no_amp:
+        os.environ["WMLIB_BF16"] = "0"
+    logdir = args.logdir
+    args.logdir = logdir or f"results/{folder}"
+    if args.report:
+        with reading(f"--report {args.report}", "cannot be written", "name another file"):
+            report = Path(args.report)
+            if report.exists() and not report.is_file():
+                raise ValueError("it is no ordinary file")
+            report.parent.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=report.parent).close()
+    if not args.test:
+        with locked(args.logdir):
+            _train(args)
+        logdir = args.logdir
+    if args.test or (args.stage == "all" and not args.generate_only):
+        _test(args, logdir)
 
 
 if __name__ == "__main__":

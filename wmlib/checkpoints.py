@@ -65,25 +65,29 @@ def locked(folder: str | os.PathLike[str]) -> Iterator[None]:
     Raises:
         RuntimeError: If somebody else holds it; says who.
     """
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("a+", encoding="utf-8") as file:
-        if sys.platform != "win32":
-            try:
+    path = Path(folder) / ".lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+", encoding="utf-8") as file:
+        try:
+            if sys.platform != "win32":
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                file.seek(0)
-                raise RuntimeError(
-                    f"{folder} is in use by {file.read() or 'another process'}: wait for it or "
-                    "end it, or give another folder"
-                ) from error
-            file.truncate(0)
-            file.write(f"process {os.getpid()} on {platform.node()}")
-            file.flush()
-            for left in folder.rglob(".writing-*"):
-                if not Path("/proc", left.name.split("-")[1]).exists():
-                    left.unlink(missing_ok=True)
-        yield
+                if os.fstat(file.fileno()).st_nlink == 0:  # its holder went just now
+                    raise BlockingIOError
+        except BlockingIOError as error:
+            file.seek(0)
+            raise RuntimeError(
+                f"{folder} is in use by {file.read() or 'another process'}: wait for it or end it, "
+                "or give another folder"
+            ) from error
+        file.truncate(0)
+        print(f"process {os.getpid()} on {platform.node()}", end="", file=file, flush=True)
+        for left in path.parent.rglob(".writing-*") if Path("/proc").exists() else ():
+            if not Path("/proc", left.name.split("-")[1]).exists():
+                left.unlink(missing_ok=True)
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
 
 
 def _reason(error: Exception) -> str:
@@ -102,11 +106,9 @@ def reading(
     """
     try:
         yield
-    except FileNotFoundError:
-        raise
     except Exception as error:  # foreign bytes raise almost anything, zlib.error included
-        if str(error).startswith(str(path)):  # said already
-            raise
+        if str(error).startswith(str(path)) or isinstance(error, FileNotFoundError):
+            raise  # it says so itself
         reason = f"{type(error).__name__}: {_reason(error)}"
         raise ValueError(f"{path} {fault} ({reason}); {cure}") from error
 

@@ -97,7 +97,7 @@ def train_convae(
         return {"loss": total / len(x), "mse": mse / len(x)}
 
     with locked(Path(config.logdir) / "vae"):
-        fit = _Fit("vae", vae, config, loss, display, warm_up=WARM_UP)
+        fit = _Fit("vae", vae, config, loss, display, math.inf, WARM_UP, _origin(config.data_dir))
         if fresh and not fit.history:  # V's first pictures are as bright as the data
             mean = pictures(next(train(0))).mean((0, 2, 3)).clamp(0.01, 0.99)
             vae.decoder.deconv4.bias.data.copy_(mean.logit())  # type: ignore[union-attr, operator]
@@ -166,8 +166,15 @@ def train_mdn_rnn(
             )  # fmt: skip
 
     with locked(Path(config.logdir) / "mdrnn"):
-        fit = _Fit("mdrnn", mdrnn, config, loss, display, CLIP)
+        fit = _Fit("mdrnn", mdrnn, config, loss, display, CLIP, 0, _origin(config.data_dir))
         return fit.run(train, test, on_sample, -(-config.num_epochs // 4))
+
+
+def _origin(data_dir: str) -> dict[str, Any]:
+    """The environment of the rollouts there, how many they are, and their bytes."""
+    files = rollout_files(data_dir)
+    size = sum(file.stat().st_size for file in files)
+    return {"env_name": rollout_origin(files[0])[0], "rollouts": [len(files), size]}
 
 
 @torch.no_grad()
@@ -193,6 +200,7 @@ class _Fit:
         display: Show progress.
         clip: Largest norm of the gradient; infinite by default.
         warm_up: Steps over which the rate rises, a quarter of all at most.
+        origin: What the data is; a training goes on with the same only.
     """
 
     def __init__(
@@ -204,6 +212,7 @@ class _Fit:
         display: bool,
         clip: float = math.inf,
         warm_up: int = 0,
+        origin: dict[str, Any] | None = None,
     ) -> None:
         self.stage, self.model, self.config = stage, model, config
         self.loss, self.display, self.clip, self.warm_up = loss, display, clip, warm_up
@@ -214,9 +223,7 @@ class _Fit:
             self.optimizer, "min", config.scheduler_patience, factor=config.scheduler_factor
         )
         self.history: History = []
-        files = rollout_files(config.data_dir)
-        size = sum(file.stat().st_size for file in files)
-        self.origin = {"env_name": rollout_origin(files[0])[0], "rollouts": [len(files), size]}
+        self.origin = origin or {}
         # Without best.tar, the best weights are lost: they are trained again.
         there = all((self.folder / f"{name}.tar").exists() for name in ("checkpoint", "best"))
         if there and not config.noreload:
