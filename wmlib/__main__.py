@@ -170,9 +170,10 @@ def _test(args: argparse.Namespace, logdir: str | None) -> None:
     report = test_trained_model(logdir, acting=acting, **options)
     histories = [Path(logdir) / stage / "history.json" for stage in ("vae", "mdrnn")]
     told = [read_json(history).get("verdict", "") for history in histories if history.exists()]
-    report["verdicts"] = [*filter(None, told), *_in_words(report["rows"]).splitlines()[2:]]
+    text = _in_words(report["rows"])
+    report["verdicts"] = [*filter(None, told), *text.splitlines()[2:]]
     write_json(path, report)
-    print(f"report: {path}", *told, _in_words(report["rows"]), sep="\n")
+    print(f"report: {path}", *filter(None, told), text, sep="\n")
 
 
 def _in_words(rows: list[dict[str, Any]]) -> str:

@@ -169,7 +169,7 @@ def load_checkpoint(
         )
     fault = "cannot be read as a checkpoint of plain tensors"
     with reading(path, fault, "it is damaged, half-written or foreign: delete or replace it"):
-        payload = torch.load(path, map_location=map_location, weights_only=True)
+        payload: dict[str, Any] = torch.load(path, map_location=map_location, weights_only=True)
         state = payload.get("state_dict") if isinstance(payload, dict) else None
         if not (isinstance(state, dict) and all(isinstance(v, Tensor) for v in state.values())):
             found = sorted(map(str, payload)) if isinstance(payload, dict) else type(payload)

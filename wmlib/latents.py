@@ -14,13 +14,13 @@ from wmlib.datasets import LATENT_KEYS, LatentSequenceDataset, split_point
 from wmlib.devices import autocast, choose_device
 from wmlib.pixels import frames_to_tensor
 from wmlib.rollouts import LATENTS_FOLDER, read_rollout, rollout_files
-from wmlib.vae import vae_from_state
+from wmlib.vae import ConvVAE, vae_from_state
 
 CHUNK = 200  # frames encoded at once
 KEPT = ("actions", "rewards", "terminals")
 
 
-def load_vae(config: WMVAEConfig) -> nn.Module:
+def load_vae(config: WMVAEConfig) -> ConvVAE:
     """V as trained in ``<logdir>/vae/best.tar``.
 
     Raises:
@@ -116,7 +116,7 @@ def precompute_latents(
     arrays = {key: np.concatenate(rows[key]) for key in sorted(LATENT_KEYS)}
     marks: dict[str, Any] = {"origin": origin, "checksum": fingerprint(arrays)}
     with atomic_path(path) as temporary:
-        np.savez(temporary, **marks, **arrays)  # type: ignore[arg-type]
+        np.savez(temporary, **marks, **arrays)
     return arrays
 
 

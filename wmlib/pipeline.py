@@ -156,12 +156,11 @@ class Run:
         else:
             latents = precompute_latents(self.vae_config, self.rnn_config)
             train, test = latent_sets(latents, self.rnn_config.seq_len)
-            path = path.with_name("best.tar")
-            state = load_checkpoint(path)["state_dict"]
-            mdrnn = mdrnn_from_state(state, self.vae_config.latent_size, str(path))
-            found = diagnose_mdrnn(mdrnn, test or train)
+            best = path.with_name("best.tar")
+            state, size = load_checkpoint(best)["state_dict"], self.vae_config.latent_size
+            found = diagnose_mdrnn(mdrnn_from_state(state, size, str(best)), test or train)
         print(in_words(found))
-        write_json(path.with_name("history.json"), record | {"verdict": in_words(found)})
+        write_json(path, record | {"verdict": in_words(found)})
 
     def train_ctrl(self) -> None:
         """Stage 3: C, in the world, on a cluster or in M's dream."""

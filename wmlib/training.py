@@ -224,10 +224,11 @@ class _Fit:
         )
         self.history: History = []
         self.origin = origin or {}
-        # Without best.tar, the best weights are lost: they are trained again.
-        there = all((self.folder / f"{name}.tar").exists() for name in ("checkpoint", "best"))
-        if there and not config.noreload:
-            self._resume(self.folder / "checkpoint.tar")
+        if not config.noreload and (self.folder / "checkpoint.tar").exists():
+            if (self.folder / "best.tar").exists():
+                self._resume(self.folder / "checkpoint.tar")
+            else:
+                print(f"{self.folder / 'best.tar'} is gone: what was trained begins anew")
 
     def run(
         self, train: Batches, test: Batches, on_sample: OnSample | None, sample_interval: int
@@ -356,7 +357,7 @@ class _Fit:
             load_weights(self.model, state["state_dict"], str(path))
             # Other optimisers have other options; torch would load them and fail at the first step.
             if self.optimizer.param_groups[0].keys() - state["optimizer"]["param_groups"][0].keys():
-                raise ValueError("another optimiser than this Adam wrote it, or another torch")
+                raise ValueError("written by another optimiser than this Adam, or another torch")
             self.optimizer.load_state_dict(state["optimizer"])
             for weight in self.model.parameters():  # or Adam writes beyond their memory
                 averages = [self.optimizer.state[weight][key] for key in ("exp_avg", "exp_avg_sq")]

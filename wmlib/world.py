@@ -145,10 +145,9 @@ def save_pretrained(folder: str | os.PathLike[str], world: WorldModel) -> None:
         for key, value in getattr(world, part).state_dict().items()
     }
     tensors = {key: value.contiguous() for key, value in sorted(tensors.items())}
-    notes = {"info": json.dumps(world.info)}
-    notes["checksum"] = fingerprint([notes["info"], tensors])
+    info = world.info | {"checksum": fingerprint([json.dumps(world.info), tensors])}
     with atomic_path(Path(folder) / WEIGHTS) as temporary:
-        save_file(tensors, temporary, metadata=notes)
+        save_file(tensors, temporary, metadata={"info": json.dumps(info)})
 
 
 def load_pretrained(name: str | os.PathLike[str] = SHIPPED) -> WorldModel:
@@ -165,10 +164,12 @@ def load_pretrained(name: str | os.PathLike[str] = SHIPPED) -> WorldModel:
         raise FileNotFoundError(f"no pretrained weights called {str(name)!r}; there are {there}")
     cure = "install the package again, or replace the file"
     with reading(path, cure=cure), safe_open(path, framework="pt") as file:
-        notes = file.metadata() or {}
-        stored = {key: file.get_tensor(key) for key in sorted(file.keys())}
-        check_fingerprint([notes.get("info"), stored], notes.get("checksum"))
-        info = dict(json.loads(notes.get("info", "{}")))
+        info = dict(json.loads((file.metadata() or {}).get("info", "{}")))
+        stored, checksum = (
+            {k: file.get_tensor(k) for k in sorted(file.keys())},
+            info.pop("checksum", None),
+        )
+        check_fingerprint([json.dumps(info), stored], checksum)
         tensors = {key: value.float() for key, value in stored.items()}
     states: dict[str, dict[str, Tensor]] = {
         part: {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
