@@ -6,13 +6,19 @@ INSTALL := $(BIN)/python -m pip install --constraint constraints.txt --editable
 # Tests run two at a time; one thread each keeps them from fighting over the cores.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadscope
 
-.PHONY: help book lab test check lint colab bench faults address clean
+# Of `make driver`: the run's seed, and further arguments of its script.
+SEED := 0
+OPTIONS :=
+
+.PHONY: help book lab test check plain lint driver colab bench faults address clean
 
 help:
 	@echo "make book    build the site and print where it is"
 	@echo "make lab     open JupyterLab on the first notebook"
 	@echo "make check   the fast checks, under three minutes"
 	@echo "make test    everything CI runs"
+	@echo "make driver  the recipe of the shipped driver, from nothing: hours; SEED=0"
+	@echo "make plain   the chapters and the tests of the core without wmlib.fast"
 	@echo "make colab   run every chapter on a stand-in for Colab"
 	@echo "make bench   measure this machine"
 	@echo "make faults  attack it: kills, damage, signals, full disks (about an hour)"
@@ -39,10 +45,21 @@ test: $(VENV)/.dev
 	$(PYTEST) --nbval --nbval-current-env --nbval-sanitize-with tests/nbval_sanitize.cfg notebooks
 	$(PYTEST)
 
+# The core's tests and the chapters with the door to wmlib.fast shut: slower, and nothing else.
+plain: $(VENV)/.dev
+	WMLIB_FAST=0 $(PYTEST) --nbval --nbval-current-env \
+	    --nbval-sanitize-with tests/nbval_sanitize.cfg notebooks
+	WMLIB_FAST=0 $(PYTEST) -m "not fast and not slow"
+
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	MYPYPATH=runs/carracing-v3 $(BIN)/mypy runs/carracing-v3/driver.py
+
+# Killed at any time, the same command goes on.
+driver: $(VENV)/.reader
+	$(BIN)/python runs/carracing-v3/driver.py --seed $(SEED) $(OPTIONS)
 
 # The chapters run without .venv: their first cell installs wmlib, as it stands in the last commit.
 colab: $(VENV)/.reader

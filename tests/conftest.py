@@ -15,6 +15,13 @@ from wmlib.rollouts import Rollout
 ROOT = Path(__file__).resolve().parent.parent
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What is about a room of wmlib.fast says so by its file's name."""
+    for item in items:
+        if item.path.name.startswith("test_fast_"):
+            item.add_marker("fast")
+
+
 @pytest.fixture(scope="session")
 def root() -> Path:
     """The repository."""

@@ -79,10 +79,17 @@ def test_a_later_search_counts_on_from_an_earlier_one(tmp_path: Path) -> None:
     for part, table in (("ctrl", "1,7,70,850,\n2,9,90,860,870\n"), ("round1/ctrl", "1,5,50,-3,\n")):
         (tmp_path / part).mkdir(parents=True)
         (tmp_path / part / "generations.csv").write_text(head + table)
+    (tmp_path / "searches.json").write_text('["round1/ctrl", "ctrl"]')
     first, second, third = plots.read_search(tmp_path)
     assert first == {"generation": 1, "seconds": 5, "env_steps": 50, "mean": -3}
     assert second == {"generation": 2, "seconds": 12, "env_steps": 120, "mean": 850}
     assert third == {"generation": 3, "seconds": 14, "env_steps": 140, "mean": 860, "cma_mean": 870}
+
+
+def test_a_single_search_needs_no_list(tmp_path: Path) -> None:
+    (tmp_path / "ctrl").mkdir()
+    (tmp_path / "ctrl" / "generations.csv").write_text("generation,seconds,env_steps\n1,7,70\n")
+    assert plots.read_search(tmp_path) == [{"generation": 1, "seconds": 7, "env_steps": 70}]
 
 
 def test_an_evolution_curve_shows_the_cma_mean_only_where_it_was_measured() -> None:

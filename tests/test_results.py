@@ -104,6 +104,7 @@ def test_cost_is_read_off_the_first_generation_that_reached_a_score(
 def test_a_second_round_counts_on_from_the_first(page: ModuleType, tmp_path: Path) -> None:
     write(tmp_path / "mine", [row("agent")])
     write(tmp_path / "mine" / "round1", [row("agent")])
+    (tmp_path / "mine" / "searches.json").write_text('["round1/ctrl", "ctrl"]')
     text = "\n".join(page.results())
     assert "| 600 | 2 | 1.50 million | 30 minutes | 1.0 |" in text
     assert "| the whole search | 6 | 8.00 million | 4.0 hours | 8.0 |" in text

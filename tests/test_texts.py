@@ -37,6 +37,14 @@ def test_the_scores_with_and_without_the_edits(name: str, root: Path, shipped: P
         assert score in text, score
 
 
+def test_the_readme_has_the_scores_and_what_two_cores_reach(root: Path, shipped: Path) -> None:
+    text = " ".join((root / "README.md").read_text(encoding="utf-8").split())
+    now = scores(shipped / "report.json")
+    before = scores(root / "book" / "experiments" / "before_edits.json")
+    wanted = (now["gymnasium", "mean"], now["envpool", "sampled"], before["gymnasium", "mean"])
+    assert all(score in text for score in wanted), wanted
+
+
 def test_beta_fits_the_error_that_v_has(root: Path, shipped: Path) -> None:
     """A decoder of noise variance s has the bound of beta = 2 s; the error is 12,288 s."""
     history = json.loads((shipped / "vae" / "history.json").read_text(encoding="utf-8"))

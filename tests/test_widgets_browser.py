@@ -434,7 +434,9 @@ def test_the_reader_drives_a_dream(anywhere, world: WorldModel) -> None:
     keyboard.down("ArrowLeft")
     keyboard.down("ArrowUp")
     expect(root.get_by_role("button", name="Pause")).to_be_visible()  # a touch of the wheel starts
-    anywhere.wait_for_timeout(700)
+    anywhere.wait_for_function(
+        "root => Number(root.dataset.t) > 5", arg=root.element_handle()
+    )  # however long that takes here
     keyboard.press(" ")
     keyboard.up("ArrowLeft")
     keyboard.up("ArrowUp")

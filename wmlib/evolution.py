@@ -106,6 +106,11 @@ def train_controller(
             check_settings(path, state["settings"], settings)
             _replay(folder, config, state, search, agent)
         rows: History = state["rows"]
+        if own and config.evaluator in ("ray", "dream"):
+            raise ValueError(
+                f"WMControllerConfig.evaluator is {config.evaluator!r}: hand one in as evaluator=…, "
+                "as wmlib's command line does"
+            )
         evaluator = evaluator or LocalEvaluator(agent, config.env_name, **world_options(config))
         if own:
             stack.callback(evaluator.close)
@@ -237,11 +242,6 @@ def _top(rows: History) -> float:
 
 def world_options(config: WMControllerConfig) -> dict[str, Any]:
     """What a configuration says of the world, as ``LocalEvaluator`` takes it."""
-    if config.evaluator == "dream":
-        raise ValueError(
-            "WMControllerConfig.evaluator is 'dream': hand a DreamEvaluator in as evaluator=…, as "
-            "wmlib's command line does"
-        )
     names = ("time_limit", "patience", "max_workers", "env_kwargs")
     backend = "auto" if config.evaluator == "ray" else config.evaluator
     return {name: getattr(config, name) for name in names} | {"backend": backend}

@@ -243,8 +243,7 @@ class _Fit:
                 if self.early.stop:
                     break
                 row = self._epoch(epoch, train, test)
-                # Before the epoch is saved, not after: its queue may hang on Ctrl-C meanwhile,
-                # and whoever watches the files would press it then.
+                # Before the epoch is saved, not after: Ctrl-C may make its queue hang.
                 for key, value in row.items():
                     board.add_scalar(f"{self.stage}/{key}", value, epoch + 1)
                 last = epoch + 1 == epochs or self.early.stop

@@ -7,10 +7,11 @@ from typing import Any
 
 from from_reports import BEFORE_EDITS, CORES, PRETRAINED, SHIPPED, name_of
 from sphinx.application import Sphinx
-from wmlib.show.plots import read_search
 
-from wmlib import load_pretrained, pages, widgets
+from wmlib import load_pretrained
 from wmlib.checkpoints import atomic_path
+from wmlib.show import pages, widgets
+from wmlib.show.plots import read_search
 
 BEND = 7  # of the recorded frames, one in the middle of a bend
 

@@ -9,8 +9,6 @@ import numpy as np
 
 from wmlib.checkpoints import atomic_path
 
-__all__ = ["Axes"]
-
 LEAST = 1e-5  # of the largest variance; with less, a direction counts as one that never varies
 
 

@@ -14,8 +14,6 @@ from wmlib.agent import Agent
 from wmlib.latents import encode
 from wmlib.rollouts import Rollout, read_rollout
 
-__all__ = ["imitate", "input_moments"]
-
 TOGETHER = 16  # episodes that M remembers side by side
 RIDGE = 1.0  # added to the sums of squares, so that inputs that never vary get no weight
 TELLING = 0.05  # variance of a latent's mean; of all that V could tell with it, which is 1
@@ -28,31 +26,31 @@ def imitate(pupil: Agent, driver: Agent, files: Sequence[Path], display: bool = 
     both agents can watch the same episodes, and C is linear, so the closest C has a closed form.
     A search that starts there need not learn again what its predecessor knew.
 
-    Latents that tell nothing get no weight. Their means still vary a little, and a C that leans on
-    that cannot act on samples of z, nor in a dream, where these latents are noise.
+    It is the closest on samples of z, not on their means: V's doubt about a latent adds its
+    variance to the latent's own. So a latent that is mostly doubt gets little weight, and what
+    drives on means drives on samples, and in a dream, where every z is one.
 
     Args:
         pupil: V and M, and C's architecture, one linear map.
-        driver: Whoever is imitated, with V, M and C of its own.
+        driver: Whoever is imitated, with V, M and C of its own; it looks at means.
         files: Rollouts to watch.
         display: Show progress.
 
     Returns:
         C's flat parameters (P,), as ``load_parameters`` takes them.
+
+    Source: the normal equations of linear regression with noise of known variance on its inputs.
     """
-    squares: Tensor | float = 0.0
-    products: Tensor | float = 0.0
+    squares, products = torch.zeros(()), torch.zeros(())
     for rollouts in _batches(files, "imitating", display):
-        inputs = _with_one(_states(pupil, rollouts))
+        inputs, doubt = _inputs(pupil, rollouts)
+        seen, _ = _inputs(driver, rollouts)
         with torch.inference_mode():
-            told = driver.controller(_states(driver, rollouts).float().to(driver.device))
-        squares = squares + inputs.T @ inputs
-        products = products + inputs.T @ told.cpu().double()
-    assert isinstance(squares, Tensor), "no rollouts to watch"
-    assert isinstance(products, Tensor)
-    silent = _silent(squares / squares[-1, -1], pupil.vae.latent_size)
-    squares[silent], squares[:, silent], products[silent] = 0.0, 0.0, 0.0
-    solution = torch.linalg.solve(squares + RIDGE * torch.eye(len(squares)), products)
+            told = driver.controller(seen[:, :-1].float().to(driver.device)).cpu().double()
+        squares = squares + inputs.T @ inputs + torch.diag(doubt.sum(0))
+        products = products + inputs.T @ told
+    ridge = RIDGE * torch.eye(len(squares), dtype=squares.dtype)
+    solution = torch.linalg.solve(squares + ridge, products)  # (S + 1, A)
     return torch.cat([solution[:-1].T.reshape(-1), solution[-1]]).numpy()
 
 
@@ -65,14 +63,17 @@ def input_moments(agent: Agent, files: Sequence[Path], display: bool = True) -> 
         display: Show progress.
 
     Returns:
-        (S + 1, S + 1) float64, as ``Axes.of`` takes it; zeros where a latent tells nothing.
+        (S + 1, S + 1) float64, as ``Axes.of`` takes it; zeros where a latent tells nothing: its
+        mean varies a little all the same, and a search that walked far along that would find a use
+        for it which no sample of the latent bears out.
     """
     squares = torch.zeros(())
     for rollouts in _batches(files, "watching", display):
-        inputs = _with_one(_states(agent, rollouts))
+        inputs, _ = _inputs(agent, rollouts)
         squares = squares + inputs.T @ inputs
     moments = squares / squares[-1, -1]  # the last is the sum of ones: the steps
-    silent = _silent(moments, agent.vae.latent_size)
+    silent = moments.diagonal() - moments[-1].square() < TELLING  # the last row holds the means
+    silent[agent.vae.latent_size :] = False
     moments[silent], moments[:, silent] = 0.0, 0.0
     return moments.numpy()
 
@@ -83,35 +84,32 @@ def _batches(files: Sequence[Path], doing: str, display: bool) -> Iterator[list[
         yield [read_rollout(file) for file in files[first : first + TOGETHER]]
 
 
-def _silent(moments: Tensor, latents: int) -> Tensor:
-    """Which of C's inputs are latents that tell nothing, from the mean of x xᵀ; (S + 1,) bool."""
-    variances = moments.diagonal() - moments[-1].square()  # the last row holds the means
-    silent = variances < TELLING
-    silent[latents:] = False
-    return silent
-
-
-def _with_one(states: Tensor) -> Tensor:
-    """[inputs, 1]: the bias is the weight of an input that is always 1."""
-    return torch.cat([states, torch.ones(len(states), 1, dtype=states.dtype)], dim=1)
-
-
 @torch.inference_mode()
-def _states(agent: Agent, rollouts: Sequence[Rollout]) -> Tensor:
-    """What C sees, (steps, S) float64, at every step of some episodes, one after the other."""
+def _inputs(agent: Agent, rollouts: Sequence[Rollout]) -> tuple[Tensor, Tensor]:
+    """[what C sees, 1] at every step of some episodes, one after the other, with mu for z.
+
+    The bias is the weight of the input that is always 1.
+
+    Returns:
+        The inputs and the variances of z around them, 0 for all that is not z; (steps, S + 1)
+        float64 each.
+    """
     lengths = [len(rollout) for rollout in rollouts]
-    z = torch.zeros(max(lengths), len(rollouts), agent.vae.latent_size)
-    action = torch.zeros(max(lengths), len(rollouts), agent.action_map.size)
-    for row, rollout in enumerate(rollouts):
-        z[: len(rollout), row] = encode(agent.vae, rollout.observations, agent.device, agent.amp)[0]
-        action[: len(rollout), row] = torch.from_numpy(rollout.actions)
-    states = z
-    if agent.sees_h:
-        z, action = z.to(agent.device), action.to(agent.device)
+    parts = [encode(agent.vae, rollout.observations, agent.device) for rollout in rollouts]
+    z = torch.nn.utils.rnn.pad_sequence([mu for mu, _ in parts]).to(agent.device)  # (T, B, L)
+    actions = [torch.from_numpy(rollout.actions) for rollout in rollouts]
+    action = torch.nn.utils.rnn.pad_sequence(actions).to(agent.device)
+    states = [z]
+    if agent.sees:
         hidden = tuple(agent.cell.get_init_hidden(len(rollouts)))  # type: ignore[operator]
         memory = []
-        for t in range(len(z)):  # h from before the step, as C sees it
-            memory.append(hidden[0])
+        for t in range(len(z)):  # from before the step, as C sees it
+            memory.append(torch.cat(hidden[: agent.sees], dim=-1))
             hidden = agent.cell.step(action[t], z[t], hidden)  # type: ignore[operator]
-        states = torch.cat([z, torch.stack(memory)], dim=-1).cpu()
-    return torch.cat([states[:length, row] for row, length in enumerate(lengths)]).double()
+        states.append(torch.stack(memory))
+    states.append(torch.ones(*z.shape[:2], 1, device=z.device))
+    seen = torch.cat(states, dim=-1).cpu().double()  # (T, B, S + 1)
+    inputs = torch.cat([seen[:length, row] for row, length in enumerate(lengths)])
+    doubt = torch.zeros_like(inputs)
+    doubt[:, : z.shape[-1]] = torch.cat([logsigma for _, logsigma in parts]).double().mul(2).exp()
+    return inputs, doubt

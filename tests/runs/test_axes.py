@@ -5,8 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from carracing import rooms
 
-from wmlib import Axes, Controller, load_parameters
+from wmlib import Controller, load_parameters
+
+(axes_room,) = rooms("axes")
+Axes = axes_room.Axes
 
 SPREAD = np.array([4.0, 1.0, 0.25, 1.0])  # of three inputs; the last is the bias's 1
 

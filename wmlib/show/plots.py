@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from wmlib.checkpoints import read_json
 from wmlib.show.films import WIDTH, Picture
 
 if TYPE_CHECKING:  # matplotlib is imported where it draws: `import wmlib` stays quick
@@ -21,7 +22,6 @@ if TYPE_CHECKING:  # matplotlib is imported where it draws: `import wmlib` stays
 __all__ = ["Plot", "canvas", "evolution_curve", "kl_bars", "read_generations", "read_search"]
 __all__ += ["scores", "training_curve"]
 
-SEARCHES = ("round1/ctrl", "earlier", "ctrl")  # in a run's folder, in the order they were made
 SUMMED = ("generation", "seconds", "env_steps")
 
 COLOURS = ("#2b6cb0", "#c2571a", "#2f855a", "#97266d", "#5f56b5")
@@ -131,13 +131,15 @@ def read_search(folder: str | os.PathLike[str]) -> list[dict[str, float]]:
     """The rows of all searches that led to a run's C, each counting on from the one before it.
 
     Args:
-        folder: Of the run, or of its shipped weights.
+        folder: Of the run, or of its shipped weights. Where C took several searches,
+            ``searches.json`` lists their folders, in order; otherwise it is ``ctrl``.
     """
+    index = Path(folder) / "searches.json"
+    parts = read_json(index) if index.exists() else ["ctrl"]
     rows: list[dict[str, float]] = []
-    for part in SEARCHES:
-        path = Path(folder) / part / "generations.csv"
+    for part in parts:
         before = rows[-1] if rows else {}
-        for row in read_generations(path) if path.exists() else []:
+        for row in read_generations(Path(folder) / part / "generations.csv"):
             counted = {key: row[key] + before.get(key, 0.0) for key in SUMMED}
             rows.append(row | counted)
     return rows
