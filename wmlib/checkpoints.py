@@ -24,13 +24,9 @@ if sys.platform != "win32":
 def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     """A temporary path beside ``path``, renamed to it when the block ends without an error.
 
-    Readers see the old file or the new one, never a part, even when the power fails. The name
-    starts with a dot, so that no listing takes what a killed run left for a file, and names the
-    writer, so that ``locked`` can tell what was left.
-
-    Raises:
-        OSError: If nothing can be written there; names the file.
-        ValueError: If ``path`` is a device or a folder.
+    Readers see the old file or the new one, never a part, even when the power fails. The name's
+    dot hides it from listings, its process id shows ``locked`` whether that was killed. OSError if
+    nothing can be written there; ValueError if ``path`` is a device or a folder.
     """
     path, temporary = Path(path), None
     if path.exists() and not path.is_file():
@@ -61,9 +57,7 @@ def locked(folder: str | os.PathLike[str]) -> Iterator[None]:
     """Nobody else writes in ``folder`` meanwhile; what killed runs half wrote there is removed.
 
     The system frees the lock when its holder dies, however it dies. (On Windows there is none.)
-
-    Raises:
-        RuntimeError: If somebody else holds it; says who.
+    RuntimeError if somebody else holds it; says who.
     """
     path = Path(folder) / ".lock"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -99,11 +93,7 @@ def _reason(error: Exception) -> str:
 def reading(
     path: str | os.PathLike[str], fault: str = "cannot be read", cure: str = "delete or replace it"
 ) -> Iterator[None]:
-    """The door for files: whatever is wrong with one is said as its name, what, and the cure.
-
-    Raises:
-        ValueError: Instead of anything but a missing file.
-    """
+    """The door for files: what is wrong with one is a ValueError of its name, fault and cure."""
     try:
         yield
     except Exception as error:  # foreign bytes raise almost anything, zlib.error included
@@ -185,8 +175,7 @@ def load_checkpoint(
 def write_json(path: str | os.PathLike[str], value: Any) -> None:
     """Write ``value`` as indented JSON, whole or not at all; an object gets a checksum.
 
-    Raises:
-        ValueError: If a number in it is none: JSON has no NaN.
+    ValueError if a number in it is none: JSON has no NaN.
     """
     if isinstance(value, dict):
         value = value | {"checksum": fingerprint(json.dumps(value))}

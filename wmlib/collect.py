@@ -57,10 +57,7 @@ def play(
         patience: Steps without a positive reward after which it is truncated too (0: never).
 
     Yields:
-        What happened, step by step.
-
-    Raises:
-        FloatingPointError: If a reward is no number.
+        What happened, step by step; FloatingPointError if a reward is no number.
     """
     action_map = ActionMap(envs.action_space)
     frames, rows = envs.reset(seeds), np.arange(len(seeds))
@@ -116,10 +113,8 @@ def generate_rollouts(
         part: Numbers of the files to see to, where machines share the work; all by default.
 
     Returns:
-        The paths of all ``num_rollouts`` files, or of those in ``part``, in order.
-
-    Raises:
-        ValueError: If a file that is there holds another episode than this call would collect.
+        The paths of all ``num_rollouts`` files, or of those in ``part``, in order. ValueError if
+        one that is there holds another episode than this call would collect.
     """
     if num_rollouts < 1 or seq_len < 1:
         raise ValueError(f"num_rollouts {num_rollouts} and seq_len {seq_len} must be positive")

@@ -45,20 +45,15 @@ def diagnose_vae(vae: ConvVAE, frames: np.ndarray) -> dict[str, Any]:
 
 
 def in_words(found: dict[str, Any]) -> str:
-    """Whether V, or M, beats knowing nothing; from what ``diagnose_vae``, ``diagnose_mdrnn`` found.
-
-    V must draw better than the mean frame does, M foretell better than that z stays as it is.
-    """
+    """Whether V or M beats knowing nothing, from what ``diagnose_vae`` or ``_mdrnn`` found."""
     if "mean_frame" in found:
         name, own, naive, rival = "V", found["error"], found["mean_frame"], "the mean frame"
         unit, cure = "squared error per frame", "more frames, or a lower learning rate, may help"
     else:
         name, own, naive, rival = "M", found["nll"], found["persistence"], "z staying as it is"
         unit, cure = "nats per step", "more episodes, or more epochs, may help"
-    figures = f"{unit} {own:.1f} against {naive:.1f}"
-    if own < naive:
-        return f"{name} beats {rival}: {figures}"
-    return f"{name} is NO better than {rival}: {figures}; {cure}"
+    verdict, advice = ("beats", "") if own < naive else ("is NO better than", f"; {cure}")
+    return f"{name} {verdict} {rival}: {unit} {own:.1f} against {naive:.1f}{advice}"
 
 
 def entropy_floor(logsigma: Tensor) -> float:

@@ -105,18 +105,12 @@ def make_env(env_name: str, **kwargs: Any) -> gym.Env:
             return gym.make(spec, **kwargs)  # it cannot render; its observations may be frames
     except Exception as error:  # it is somebody's code: whatever it raises, it is said which
         hint = "use CarRacing-v3" if "CarRacing" in env_name else "see gymnasium.pprint_registry()"
-        kind = "" if isinstance(error, gym.error.Error) else f"{type(error).__name__}: "
-        raise ValueError(
-            f"environment {env_name!r} cannot be made: {kind}{error}; {hint}"
-        ) from error
+        why = str(error) if isinstance(error, gym.error.Error) else repr(error)
+        raise ValueError(f"environment {env_name!r} cannot be made: {why}; {hint}") from error
 
 
 def trusted(env_name: str, origin: str | os.PathLike[str]) -> str:
-    """A name that stands in a file, if making it runs no code that was not loaded already.
-
-    Raises:
-        ValueError: If it names a module that is not.
-    """
+    """A name out of a file; ValueError if it names a module that is not loaded already."""
     module = env_name.rpartition(":")[0]
     if module and module not in sys.modules:
         raise ValueError(
@@ -169,11 +163,7 @@ class ActionMap:
             )
 
     def __call__(self, outputs: Tensor) -> Tensor:
-        """Map outputs (B, A) to told actions (B, A): executed values, or one-hot.
-
-        Raises:
-            FloatingPointError: If an output is no number; so does ``to_env``.
-        """
+        """Map outputs (B, A), if all are numbers, to told (B, A): executed values, or one-hot."""
         if not outputs.isfinite().all():
             raise FloatingPointError(NO_NUMBER)
         if isinstance(self.space, gym.spaces.Discrete):

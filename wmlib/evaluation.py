@@ -71,10 +71,7 @@ def evaluate(
 
 
 def summarise(returns: np.ndarray) -> dict[str, Any]:
-    """Statistics of returns (N,) and what they were measured with, as a report's row has them.
-
-    Of a single episode, ``std`` and ``ci95`` are None.
-    """
+    """A report's row of returns (N,): statistics (of one episode no spread), and the machine."""
     count = len(returns)
     std = float(returns.std(ddof=1)) if count > 1 else None  # one says nothing about the noise
     return {

@@ -108,8 +108,8 @@ def train_controller(
         rows: History = state["rows"]
         if own and config.evaluator in ("ray", "dream"):
             raise ValueError(
-                f"WMControllerConfig.evaluator is {config.evaluator!r}: hand one in as evaluator=…, "
-                "as wmlib's command line does"
+                f"WMControllerConfig.evaluator is {config.evaluator!r}: hand one in as evaluator=…"
+                ", as wmlib's command line does"
             )
         evaluator = evaluator or LocalEvaluator(agent, config.env_name, **world_options(config))
         if own:
