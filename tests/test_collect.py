@@ -212,22 +212,27 @@ def test_episodes_of_another_game_or_seed_are_refused(tmp_path: Path) -> None:
 # ------------------------------------------------------------------------------- what goes wrong
 
 
-def test_a_dead_process_keeps_the_finished_episodes_fault_12(tmp_path: Path) -> None:
+def test_a_dead_process_keeps_the_finished_episodes_fault_12(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Fault 12: a worker that died left its master waiting for ever, and the work was lost."""
-    mortal = "trial_envs:Mortal-v0"  # each process survives one episode, or as many as it is told
-    doomed = {"lives": 0}
-    with pytest.raises(RuntimeError, match=f"a process of {mortal} died .*run the same command"):
-        collect(tmp_path, mortal, rollouts=4, num_workers=2, env_kwargs=doomed)
-    assert not contents(tmp_path)
-    collect(tmp_path, mortal, rollouts=4, num_workers=2)  # replaced, and played again
-    lasting = {"lives": 9}
-    collect(tmp_path / "b", mortal, rollouts=4, num_workers=2, env_kwargs=lasting)
-    assert contents(tmp_path / "b") == {
-        name: data for name, data in contents(tmp_path).items() if name.startswith("rollout")
-    }
+    mortal = "trial_envs:Mortal-v0"  # each process survives one episode
+    with monkeypatch.context() as patch:
+        patch.setattr("wmlib.fast.processes.LIVES", 1)  # and is not replaced
+        with pytest.raises(RuntimeError, match=f"a process of {mortal} died .*the same command"):
+            collect(tmp_path, mortal, rollouts=4, num_workers=2)
+    assert sorted(contents(tmp_path)) == ["rollout_000000.npz", "rollout_000001.npz"]
+    collect(tmp_path, mortal, rollouts=4, num_workers=2)
     for i in range(4):
         rollout = read_rollout(tmp_path / f"rollout_{i:06d}.npz")
         check_time(rollout, rollout.actions)
+
+
+def test_processes_that_die_are_replaced_and_nothing_differs(tmp_path: Path) -> None:
+    for name, lives in (("mortal", 1), ("lasting", 9)):
+        options = {"rollouts": 6, "num_workers": 2, "env_kwargs": {"lives": lives}}
+        collect(tmp_path / name, "trial_envs:Mortal-v0", **options)
+    assert contents(tmp_path / "mortal") == contents(tmp_path / "lasting")
 
 
 def test_an_unknown_environment_leaves_no_folder(tmp_path: Path) -> None:

@@ -89,11 +89,19 @@ def assert_same(a: dict[str, Tensor], b: dict[str, Tensor]) -> None:
 
 
 def test_v_learns_and_its_weights_can_be_read(vae_config: WMVAEConfig) -> None:
-    vae_config.num_epochs, vae_config.sample_interval = 24, 25
-    history = train_convae(vae_config, display=False)
+    vae_config.num_epochs, vae_config.sample_interval = 8, 9
+    history = train_convae(vae_config, ConvVAE(3, L), display=False)
     for key in ("loss", "mse", "test_loss", "test_mse"):
         assert history[-1][key] < 0.5 * history[0][key]
     assert vae_from_state(weights(vae_config.logdir, "vae", "best.tar")).latent_size == L
+
+
+def test_a_fresh_v_begins_as_bright_as_the_data(vae_config: WMVAEConfig) -> None:
+    """And so where a V of the reader's own, which draws grey, is only after a while."""
+    fresh = train_convae(vae_config, display=False)
+    vae_config.noreload = True
+    grey = train_convae(vae_config, ConvVAE(3, L), display=False)
+    assert fresh[0]["loss"] < 0.5 * grey[0]["loss"]
 
 
 def test_v_stopped_ends_where_a_straight_run_does(vae_config: WMVAEConfig, tmp_path: Path) -> None:

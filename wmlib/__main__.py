@@ -172,7 +172,8 @@ def _test(args: argparse.Namespace, logdir: str | None) -> None:
     told = [read_json(history).get("verdict", "") for history in histories if history.exists()]
     text = _in_words(report["rows"])
     report["verdicts"] = [*filter(None, told), *text.splitlines()[2:]]
-    write_json(path, report)
+    with locked(logdir):
+        write_json(path, report)
     print(f"report: {path}", *filter(None, told), text, sep="\n")
 
 

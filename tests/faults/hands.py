@@ -123,7 +123,8 @@ def orphans(bench: Bench, cases: int) -> Iterator[Case]:
         ids = bench.home / f"ids_{number}"
 
         def work(ids: Path = ids) -> None:
-            processes.Processes(ENV, 2, {})
+            games = processes.Processes(ENV, 2, {})
+            games.reset([1, 2])
             children = multiprocessing.active_children()
             ids.with_suffix(".part").write_text(" ".join(str(child.pid) for child in children))
             ids.with_suffix(".part").replace(ids)

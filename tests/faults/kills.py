@@ -89,8 +89,10 @@ def kills(bench: Bench, cases: int, instant: bool) -> Iterator[Case]:
             if outcome.kind != "done":
                 wrong = wrong or outcome.text
             break
-        if not wrong and contents(folder) != bench.wanted:
-            wrong = "the end is not the straight run's"
+        if not wrong and (found := contents(folder)) != bench.wanted:
+            names = found.keys() | bench.wanted.keys()
+            other = [name for name in sorted(names) if found.get(name) != bench.wanted.get(name)]
+            wrong = f"the end is not the straight run's: {other}"
         left = [path.name for path in folder.rglob(".writing-*")]
         wrong = wrong or (f"left behind: {left}" if left else "")
         yield from ((f"kill {name}", "") for _ in range(here - bool(wrong)))

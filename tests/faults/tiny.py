@@ -41,7 +41,13 @@ from wmlib import (  # noqa: E402  # the repository is no installed package here
     train_convae,
     train_mdn_rnn,
 )
-from wmlib.checkpoints import load_checkpoint, load_weights, read_json, write_json  # noqa: E402
+from wmlib.checkpoints import (  # noqa: E402
+    load_checkpoint,
+    load_weights,
+    locked,
+    read_json,
+    write_json,
+)
 
 torch.set_num_threads(1)
 torch.optim.Adam([torch.zeros(1, requires_grad=True)])  # likewise: it brings half of torch
@@ -154,9 +160,10 @@ STAGES = (collect, train_v, train_m, train_c, report)
 
 
 def train(folder: Path, settings: Settings | None = None) -> None:
-    """All stages, from wherever the folder is."""
-    for stage in STAGES:
-        stage(folder, settings or Settings())
+    """All stages, from wherever the folder is, under the lock that the command line takes."""
+    with locked(folder):
+        for stage in STAGES:
+            stage(folder, settings or Settings())
 
 
 def plain(value: Any) -> Any:
