@@ -217,7 +217,7 @@ def test_the_search_climbs_in_the_dream(
     evaluator = DreamEvaluator(agent, rollouts, burn_in=BURN_IN, time_limit=10, end_probability=2)
     rows = train_controller(config, agent, evaluator)
     assert np.mean([row["mean"] for row in rows[-3:]]) > rows[0]["mean"]
-    with pytest.raises(ValueError, match="evaluator is 'dream': hand a DreamEvaluator in"):
+    with pytest.raises(ValueError, match="evaluator is 'dream': hand one in"):
         train_controller(config, agent)
 
 
