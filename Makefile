@@ -10,7 +10,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadscope
 SEED := 0
 OPTIONS :=
 
-.PHONY: help book lab test check plain lint driver colab bench doom address clean
+.PHONY: help book lab test check plain lint driver colab bench doom faults address clean
 
 help:
 	@echo "make book    build the site and print where it is"
@@ -21,6 +21,7 @@ help:
 	@echo "make plain   the chapters and the tests of the core without wmlib.fast"
 	@echo "make colab   run every chapter on a stand-in for Colab"
 	@echo "make bench   measure this machine"
+	@echo "make faults  attack it: kills, damage, signals, full disks (about an hour)"
 	@echo "make address URL=https://github.com/you/your-fork"
 	@echo "make doom    train chapter 12's agent from nothing, hours on two cores"
 	@echo "make clean   remove the built site"
@@ -71,6 +72,9 @@ bench: $(VENV)/.dev
 # It goes on where it was stopped; what it needs and leaves is said in runs/takecover/README.md.
 doom: $(VENV)/.dev
 	$(BIN)/python runs/takecover/train.py
+
+faults: $(VENV)/.dev
+	OMP_NUM_THREADS=1 $(BIN)/python tests/faults/run.py
 
 address: $(VENV)/.reader
 	$(BIN)/python book/address.py $(URL)

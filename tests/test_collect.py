@@ -193,24 +193,46 @@ def test_a_larger_set_begins_with_the_smaller(tmp_path: Path) -> None:
     assert contents(tmp_path / "a") == contents(tmp_path / "b")
 
 
-def test_a_complete_set_needs_no_environment(tmp_path: Path) -> None:
+def test_a_complete_set_needs_no_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     paths = collect(tmp_path, rollouts=2)
-    assert collect(tmp_path, "NoSuchWorld-v0", rollouts=2) == paths
+    monkeypatch.setattr("wmlib.collect.make_vector_env", None)
+    assert collect(tmp_path, rollouts=2) == paths
+
+
+def test_episodes_of_another_game_or_seed_are_refused(tmp_path: Path) -> None:
+    collect(tmp_path, rollouts=2)
+    with pytest.raises(ValueError, match=r"000000\.npz was recorded with env_name = Counting-v0"):
+        collect(tmp_path, "trial_envs:Paying-v0", rollouts=2)
+    with pytest.raises(ValueError, match=r"000000\.npz was recorded with seed = \d+, now \d+"):
+        collect(tmp_path, rollouts=2, seed=99)
 
 
 # ------------------------------------------------------------------------------- what goes wrong
 
 
-def test_a_dead_process_keeps_the_finished_episodes_fault_12(tmp_path: Path) -> None:
+def test_a_dead_process_keeps_the_finished_episodes_fault_12(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Fault 12: a worker that died left its master waiting for ever, and the work was lost."""
     mortal = "trial_envs:Mortal-v0"  # each process survives one episode
-    with pytest.raises(RuntimeError, match=f"a process of {mortal} died .*run the same command"):
-        collect(tmp_path, mortal, rollouts=4, num_workers=2)
+    with monkeypatch.context() as patch:
+        patch.setattr("wmlib.fast.processes.LIVES", 1)  # and is not replaced
+        with pytest.raises(RuntimeError, match=f"a process of {mortal} died .*the same command"):
+            collect(tmp_path, mortal, rollouts=4, num_workers=2)
     assert sorted(contents(tmp_path)) == ["rollout_000000.npz", "rollout_000001.npz"]
     collect(tmp_path, mortal, rollouts=4, num_workers=2)
     for i in range(4):
         rollout = read_rollout(tmp_path / f"rollout_{i:06d}.npz")
         check_time(rollout, rollout.actions)
+
+
+def test_processes_that_die_are_replaced_and_nothing_differs(tmp_path: Path) -> None:
+    for name, lives in (("mortal", 1), ("lasting", 9)):
+        options = {"rollouts": 6, "num_workers": 2, "env_kwargs": {"lives": lives}}
+        collect(tmp_path / name, "trial_envs:Mortal-v0", **options)
+    assert contents(tmp_path / "mortal") == contents(tmp_path / "lasting")
 
 
 def test_an_unknown_environment_leaves_no_folder(tmp_path: Path) -> None:

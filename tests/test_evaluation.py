@@ -59,7 +59,7 @@ def test_the_statistics_are_those_of_the_returns() -> None:
     assert row["std"] == pytest.approx((14 / 3) ** 0.5, abs=1e-3)  # of the sample
     assert row["ci95"] == pytest.approx(1.96 * (14 / 3) ** 0.5 / 2, abs=1e-3)
     alone = summarise(np.array([4.0]))
-    assert (alone["mean"], alone["std"], alone["ci95"]) == (4.0, 0.0, 0.0)
+    assert (alone["mean"], alone["std"], alone["ci95"]) == (4.0, None, None)
 
 
 def test_the_same_seed_is_the_same_score_and_another_another(agent: Agent) -> None:
@@ -120,7 +120,7 @@ def test_processes_end_with_whatever_ended_the_evaluation() -> None:
 def test_a_process_that_dies_is_one_sentence_and_leaves_none_behind() -> None:
     before = set(multiprocessing.active_children())
     with pytest.raises(RuntimeError, match="a process of trial_envs:Mortal-v0 died"):
-        evaluate("random", "trial_envs:Mortal-v0", episodes=4, max_workers=2)
+        evaluate("random", "trial_envs:Mortal-v0", 4, max_workers=2, env_kwargs={"lives": 0})
     assert set(multiprocessing.active_children()) == before
 
 

@@ -229,7 +229,7 @@ def test_a_bare_array_in_the_place_of_a_rollout_is_named(path: Path) -> None:
 
 
 def test_a_missing_file_is_named(path: Path) -> None:
-    with pytest.raises(ValueError, match=path.name):
+    with pytest.raises(FileNotFoundError, match=path.name):
         read_rollout(path)
 
 

@@ -90,10 +90,18 @@ def assert_same(a: dict[str, Tensor], b: dict[str, Tensor]) -> None:
 
 def test_v_learns_and_its_weights_can_be_read(vae_config: WMVAEConfig) -> None:
     vae_config.num_epochs, vae_config.sample_interval = 8, 9
-    history = train_convae(vae_config, display=False)
+    history = train_convae(vae_config, ConvVAE(3, L), display=False)
     for key in ("loss", "mse", "test_loss", "test_mse"):
         assert history[-1][key] < 0.5 * history[0][key]
     assert vae_from_state(weights(vae_config.logdir, "vae", "best.tar")).latent_size == L
+
+
+def test_a_fresh_v_begins_as_bright_as_the_data(vae_config: WMVAEConfig) -> None:
+    """And so where a V of the reader's own, which draws grey, is only after a while."""
+    fresh = train_convae(vae_config, display=False)
+    vae_config.noreload = True
+    grey = train_convae(vae_config, ConvVAE(3, L), display=False)
+    assert fresh[0]["loss"] < 0.5 * grey[0]["loss"]
 
 
 def test_v_stopped_ends_where_a_straight_run_does(vae_config: WMVAEConfig, tmp_path: Path) -> None:
@@ -551,7 +559,9 @@ def test_weights_that_are_no_numbers_are_not_saved(loop: WMVAEConfig, tmp_path: 
 
 def test_a_checkpoint_without_its_training_is_refused(loop: WMVAEConfig, tmp_path: Path) -> None:
     path = tmp_path / "vae" / "checkpoint.tar"
-    save_checkpoint(path, {"state_dict": nn.Linear(3, 1, bias=False).state_dict()})
+    for name in ("checkpoint.tar", "best.tar"):
+        payload = {"state_dict": nn.Linear(3, 1, bias=False).state_dict()}
+        save_checkpoint(path.with_name(name), payload)
     with pytest.raises(ValueError, match=rf"{path} holds no .*'optimizer'.*noreload"):
         run(loop, [1.0])
 

@@ -19,6 +19,7 @@ from wmlib import (
     save_rollout,
 )
 from wmlib.checkpoints import save_checkpoint
+from wmlib.envs import make_env
 from wmlib.world import SHIPPED, WEIGHTS, load_agent, save_pretrained
 
 L, A, H, K = 5, 2, 7, 3  # nobody's defaults
@@ -82,8 +83,18 @@ def test_it_drives_with_a_controller_of_any_kind(
 ) -> None:
     world.controller = Controller(L, hidden_size, A)
     save_pretrained(tmp_path, world)
+    make_env(world.env_name)  # and so its module is loaded: it is trusted
     agent = load_pretrained(tmp_path).agent(sample_z=True)
     assert (agent.sees, agent.sample_z) == (sees, True)
+
+
+def test_a_module_that_only_a_file_names_is_not_run(world: WorldModel, tmp_path: Path) -> None:
+    world.info["env_name"] = "no_such_module:Counting-v0"
+    save_pretrained(tmp_path, world)
+    with pytest.raises(
+        ValueError, match=r"names the environment 'no_such_module:.*`import no_such"
+    ):
+        load_pretrained(tmp_path).agent()
 
 
 def test_the_shipped_agent_is_what_is_loaded_by_default() -> None:

@@ -37,5 +37,24 @@ class MortalEnv(CountingEnv):
         return super().step(action)
 
 
+class NaNRewardEnv(CountingEnv):
+    """Pays NaN: at the fourth step of every episode, or, ``late``, of every second one."""
+
+    def __init__(self, late: bool = False, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.late, self.episodes = late, 0
+
+    def reset(self, **kwargs: Any) -> Any:
+        self.episodes += 1
+        return super().reset(**kwargs)
+
+    def step(self, action: Any) -> Any:
+        frame, reward, *rest = super().step(action)
+        sick = self.count == 4 and (not self.late or self.episodes % 2 == 0)
+        return frame, float("nan") if sick else reward, *rest
+
+
 gym.register("Paying-v0", PayingEnv)
+gym.register("NaNReward-v0", NaNRewardEnv)
+gym.register("LateNaN-v0", NaNRewardEnv, kwargs={"late": True})
 gym.register("Mortal-v0", MortalEnv)

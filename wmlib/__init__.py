@@ -4,6 +4,17 @@ V sees, M remembers and foresees, C drives: World Models (Ha & Schmidhuber, 2018
 stand in reading order. What people look at (films, plots, widgets) is in ``wmlib.show``.
 """
 
+import os
+import signal
+import sys
+
+# Threads that wait for each other spin, 20 times as long by default: on a busy machine that takes
+# the cores from those that work. Read when torch is first imported; what is set already wins.
+if "OMP_WAIT_POLICY" not in os.environ:
+    os.environ.setdefault("GOMP_SPINCOUNT", "20000")
+if sys.argv[:1] == ["-m"] and "wmlib" in sys.orig_argv:  # Ctrl-C while the command line loads
+    signal.signal(signal.SIGINT, lambda *_: os._exit(130))
+
 # The paper
 from wmlib.vae import ConvVAE, ConvVAEDecoder, ConvVAEEncoder, conv_vae_loss_fn
 from wmlib.mixture import gmm_loss, sample_gmm

@@ -5,9 +5,13 @@ import dataclasses
 import json
 import os
 import shlex
+import signal
 import sys
+import tempfile
+from pathlib import Path
 from typing import Any
 
+from wmlib.checkpoints import locked, read_json, reading, write_json
 from wmlib.config import WMControllerConfig, WMMDNRNNConfig, WMVAEConfig
 from wmlib.envs import TIME_LIMIT, make_env
 from wmlib.evaluation import score, test_trained_model
@@ -22,6 +26,21 @@ SHARED |= {"env_name", "env_kwargs", "device", "seed", "extra"}
 BACKENDS = {"envpool": "envpool", "auto": "auto"}  # of a test; Gymnasium's, if not asked for
 
 
+def positive(text: str) -> int:
+    """Reads a whole number above zero."""
+    if (number := int(text)) < 1:
+        raise argparse.ArgumentTypeError(f"{number} is not positive")
+    return number
+
+
+def _object(text: str) -> dict[str, Any]:
+    """Reads a JSON object."""
+    try:
+        return {**json.loads(text)}
+    except (TypeError, ValueError) as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is no JSON object ({error})") from error
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="wmlib",
@@ -30,14 +49,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--env", default="CarRacing-v3", help="Gymnasium id, or module:Id")
-    add("--env_kwargs", type=json.loads, default={}, help="JSON, as in '{\"continuous\": false}'")
+    add("--env_kwargs", type=_object, default={}, help="JSON, as in '{\"continuous\": false}'")
     add("--preset", choices=sorted(PRESETS), default="none", help="a whole set of settings")
     add("--stage", choices=("all", *STAGES), default="all", help="which stage to train")
     add("--generate_only", action="store_true", help="collect rollouts, then stop")
     add("--test", action="store_true", help="score trained weights; the shipped ones by default")
     add("--data_dir", help="rollouts (default: data/<env>)")
     add("--logdir", help="checkpoints and logs (default: results/<env>)")
-    add("--num_rollouts", type=int, help="rollouts of the first collection")
+    add("--num_rollouts", type=positive, help="rollouts of the first collection")
     add("--policy", help="policy of the first collection: random, brownian, held or long-held")
     add("--latent_size", type=int, help="length of z")
     add("--rnn_hidden", type=int, help="LSTM units")
@@ -45,7 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--rnn_epochs", type=int, dest="rnn_num_epochs", help="training epochs of M")
     add("--device", help="cuda (the CPU where there is none), cuda:N or cpu")
     add("--seed", type=int, default=0, help="seed of everything")
-    add("--episodes", type=int, help="fresh episodes of the final score")
+    add("--episodes", type=positive, help="fresh episodes of the final score")
     add("--report", metavar="FILE", help="JSON report (default: <logdir>/report.json)")
     add("--no_precompute_latents", action="store_true", help="encode each batch again")
     add("--no_amp", action="store_true", help="float32 everywhere")
@@ -108,6 +127,8 @@ def _train(args: argparse.Namespace) -> None:
     if args.generate_only:
         print(f"rollouts are in {run.data_dir}")
         return
+    if args.stage == "all":
+        run.check_windows()
     steps = {"vae": run.train_vae, "rnn": run.train_rnn, "ctrl": run.train_ctrl}
     for stage, step in steps.items():
         if args.stage in ("all", stage):
@@ -130,26 +151,43 @@ def _test(args: argparse.Namespace, logdir: str | None) -> None:
     }
     options |= {key: ctrl[key] for key in ("max_workers",) if key in ctrl}
     acting = {"device": args.device or "cuda", "sample_z": ctrl.get("sample_z", False)}
+    if logdir is None and (Path(args.logdir) / "ctrl" / "best.tar").exists():
+        logdir = args.logdir  # one's own comes first
     if logdir is None:
         world = load_pretrained(SHIPPED_FOR.get(args.env, SHIPPED))
+        if args.env != world.env_name:
+            raise ValueError(
+                f"{args.logdir} holds no agent trained on {args.env}, and the shipped one drives "
+                f"{world.env_name}: train one, or name its folder with --logdir"
+            )
         options["time_limit"] = world.info.get("time_limit", options["time_limit"])
+        print(f"testing the agent that ships with wmlib: {args.logdir} holds none")
         agent = world.agent(**acting)
         report = score({"V + M, the shipped agent": agent}, args.report, **options)
-    else:
-        path = args.report or f"{logdir}/report.json"
-        report = test_trained_model(logdir, report=path, acting=acting, **options)
-        print(f"report: {path}")
-    print(_in_words(report["rows"]))
+        print(_in_words(report["rows"]))
+        return
+    path = args.report or f"{logdir}/report.json"
+    print(f"testing the agent in {logdir}")
+    report = test_trained_model(logdir, acting=acting, **options)
+    histories = [Path(logdir) / stage / "history.json" for stage in ("vae", "mdrnn")]
+    told = [read_json(history).get("verdict", "") for history in histories if history.exists()]
+    text = _in_words(report["rows"])
+    report["verdicts"] = [*filter(None, told), *text.splitlines()[2:]]
+    with locked(logdir):
+        write_json(path, report)
+    print(f"report: {path}", *filter(None, told), text, sep="\n")
 
 
 def _in_words(rows: list[dict[str, Any]]) -> str:
     """What was reached, in plain words."""
     text = [
-        f"{row['agent']}: {row['mean']:.0f} ± {row['std']:.0f} over {row['episodes']} fresh "
-        f"episodes of {row['env_id']} ({row['backend']}), mean within ± {row['ci95']:.0f}"
+        f"{row['agent']}: {row['mean']:.0f}"
+        + ("" if row["std"] is None else f" ± {row['std']:.0f}")
+        + f" over {row['episodes']} fresh episodes of {row['env_id']} ({row['backend']}), "
+        + ("noise unknown" if row["std"] is None else f"mean within ± {row['ci95']:.0f}")
         for row in rows
     ]
-    if len(rows) == 2:
+    if len(rows) == 2 and rows[0]["std"] is not None:
         gain = rows[1]["mean"] - rows[0]["mean"]
         noise = (rows[0]["ci95"] ** 2 + rows[1]["ci95"] ** 2) ** 0.5
         verdict = "clearly better than" if gain > noise else "not clearly better than"
@@ -157,29 +195,49 @@ def _in_words(rows: list[dict[str, Any]]) -> str:
     return "\n".join(text)
 
 
+def _stop(number: int, frame: Any) -> None:
+    """SIGTERM and SIGHUP end a run as Ctrl-C does."""
+    raise KeyboardInterrupt(number)
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; the exit status."""
     words = sys.argv[1:] if argv is None else argv
-    args = _parser().parse_args(words)
+    try:
+        for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+            if hasattr(signal, name) and signal.getsignal(getattr(signal, name)) != signal.SIG_IGN:
+                signal.signal(getattr(signal, name), _stop)
+        _work(_parser().parse_args(words))
+    except KeyboardInterrupt as stop:
+        print(f"\nStopped. Nothing finished is lost; go on with: wmlib {shlex.join(words)}")
+        return 128 + int(stop.args[0] if stop.args else signal.SIGINT)
+    except (ValueError, OSError, RuntimeError, FloatingPointError) as error:
+        print(f"wmlib: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _work(args: argparse.Namespace) -> None:
+    """Train, test, or both."""
     folder = args.env.replace(":", "_").replace("/", "_").lower()
     args.data_dir = args.data_dir or f"data/{folder}"
     if args.no_amp:
         os.environ["WMLIB_BF16"] = "0"
     logdir = args.logdir
     args.logdir = logdir or f"results/{folder}"
-    try:
-        if not args.test:
+    if args.report:
+        with reading(f"--report {args.report}", "cannot be written", "name another file"):
+            report = Path(args.report)
+            if report.exists() and not report.is_file():
+                raise ValueError("it is no ordinary file")
+            report.parent.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=report.parent).close()
+    if not args.test:
+        with locked(args.logdir):
             _train(args)
-            logdir = args.logdir
-        if args.test or (args.stage == "all" and not args.generate_only):
-            _test(args, logdir)
-    except KeyboardInterrupt:
-        print(f"\nStopped. Nothing finished is lost; go on with: wmlib {shlex.join(words)}")
-        return 130
-    except (ValueError, OSError, RuntimeError, FloatingPointError) as error:
-        print(f"wmlib: {error}", file=sys.stderr)
-        return 1
-    return 0
+        logdir = args.logdir
+    if args.test or (args.stage == "all" and not args.generate_only):
+        _test(args, logdir)
 
 
 if __name__ == "__main__":

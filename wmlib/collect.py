@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 from tqdm.auto import tqdm
 
+from wmlib.checkpoints import check_settings, locked
 from wmlib.envs import TIME_LIMIT, ActionMap, episode_seed
 from wmlib.policies import Policy, make_policy
-from wmlib.rollouts import Rollout, save_rollout
+from wmlib.rollouts import Rollout, rollout_origin, save_rollout
 from wmlib.vector_envs import VectorImageEnv, make_vector_env
 
 WAVE = 64  # episodes collected at once; 1,000 frames of each take 0.8 GB
@@ -56,7 +57,7 @@ def play(
         patience: Steps without a positive reward after which it is truncated too (0: never).
 
     Yields:
-        What happened, step by step.
+        What happened, step by step; FloatingPointError if a reward is no number.
     """
     action_map = ActionMap(envs.action_space)
     frames, rows = envs.reset(seeds), np.arange(len(seeds))
@@ -65,6 +66,8 @@ def play(
     for t in range(time_limit):
         actions = policy.act(frames, rows)
         next_frames, rewards, terminated, truncated = envs.step(rows, action_map.to_env(actions))
+        if not np.isfinite(rewards).all():
+            raise FloatingPointError(f"step {t + 1} paid {rewards}: no score comes of such rewards")
         last_reward[rows[rewards > 0]] = t
         truncated = (truncated | (t + 1 == time_limit)) & ~terminated
         waited = (t - last_reward[rows] >= patience) & (patience > 0)
@@ -110,12 +113,13 @@ def generate_rollouts(
         part: Numbers of the files to see to, where machines share the work; all by default.
 
     Returns:
-        The paths of all ``num_rollouts`` files, or of those in ``part``, in order.
+        The paths of all ``num_rollouts`` files, or of those in ``part``, in order. ValueError if
+        one that is there holds another episode than this call would collect.
     """
     if num_rollouts < 1 or seq_len < 1:
         raise ValueError(f"num_rollouts {num_rollouts} and seq_len {seq_len} must be positive")
     files = rollout_paths(data_dir, range(num_rollouts) if part is None else part)
-    missing = [i for i, path in files.items() if not path.exists()]
+    missing = missing_rollouts(files, env_name, seed)
     if not missing:
         return list(files.values())
     wave = min(len(missing), WAVE)
@@ -124,7 +128,7 @@ def generate_rollouts(
     bar = tqdm(total=len(missing), desc="rollouts", unit="episode", disable=not display)
     try:
         # Written beside the playing: compression needs no interpreter.
-        with ThreadPoolExecutor(os.cpu_count()) as writers:
+        with locked(data_dir), ThreadPoolExecutor(os.cpu_count()) as writers:
             for first in range(0, len(missing), envs.rows):
                 indices = missing[first : first + envs.rows]
                 seeds = [episode_seed("collect", seed, i) for i in indices]
@@ -144,6 +148,17 @@ def generate_rollouts(
 def rollout_paths(data_dir: str | os.PathLike[str], numbers: Iterable[int]) -> dict[int, Path]:
     """Where the rollouts with these numbers are, or will be."""
     return {i: Path(data_dir) / f"rollout_{i:06d}.npz" for i in numbers}
+
+
+def missing_rollouts(files: dict[int, Path], env_name: str, seed: int) -> list[int]:
+    """Which of the files are still to be collected; the others must be what this would give."""
+    there = [i for i, path in files.items() if path.exists()]
+    for i in there:
+        recorded = dict(zip(("env_name", "seed"), rollout_origin(files[i]), strict=True))
+        wanted = {"env_name": env_name.rpartition(":")[2], "seed": episode_seed("collect", seed, i)}
+        if recorded != {"env_name": "", "seed": -1}:  # other people's files do not say
+            check_settings(files[i], recorded, wanted)
+    return sorted(files.keys() - there)
 
 
 def _record(steps: Iterator[Step]) -> Iterator[tuple[int, Rollout]]:

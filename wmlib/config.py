@@ -134,7 +134,7 @@ class WMVAEConfig(_Config):
     epoch_size: int = knob(0, "frames per epoch, drawn afresh in each (0: all)", low=0)
     beta: float = knob(1.0, "weight of the KL term", low=0)
     kl_tolerance: float = knob(0.0, "nats per latent that cost nothing (0: off)", low=0)
-    seed: int = knob(0, "seed of weights, batches and noise", low=0)
+    seed: int = knob(0, "seed of weights, batches and noise", low=0, high=2**63 - 1)
     extra: dict[str, Any] = mapping("whatever else was given; reads as attributes too")
 
     def __post_init__(self) -> None:
@@ -170,7 +170,7 @@ class WMMDNRNNConfig(_Config):
     scheduler_patience: int = knob(5, "epochs without progress before the rate falls", low=0)
     scheduler_factor: float = knob(0.5, "what the rate is multiplied by", low=TINY, high=1 - TINY)
     early_stopping_patience: int = knob(30, "epochs without progress before the end", low=0)
-    seed: int = knob(0, "seed of weights, batches and noise", low=0)
+    seed: int = knob(0, "seed of weights, batches and noise", low=0, high=2**63 - 1)
     extra: dict[str, Any] = mapping("whatever else was given; reads as attributes too")
 
 
@@ -201,7 +201,7 @@ class WMControllerConfig(_Config):
         choices=("auto", "gymnasium", "envpool", "ray", "dream"),
     )
     temperature: float = knob(1.0, "τ of the dream, where C is trained in it", low=TINY)
-    seed: int = knob(0, "seed of the search and of its episodes", low=0)
+    seed: int = knob(0, "seed of the search and of its episodes", low=0, high=2**63 - 1)
     extra: dict[str, Any] = mapping("whatever else was given; reads as attributes too")
 
     def __post_init__(self) -> None:

@@ -23,8 +23,9 @@ def diagnose_vae(vae: ConvVAE, frames: np.ndarray) -> dict[str, Any]:
 
     Returns:
         ``error``: squared error per frame, summed over pixels, as in the loss: mean;
-        ``error_95``: its 95th percentile; ``kl``: nats of each latent (L,), ``active``: how many
-        of them carry more than 0.05.
+        ``error_95``: its 95th percentile; ``mean_frame``: the error of always drawing
+        their mean; ``kl``: nats of each latent (L,), ``active``: how many of them carry more than
+        0.05.
     """
     device = next(vae.parameters()).device
     mu, logsigma = encode(vae, frames, device)
@@ -37,9 +38,22 @@ def diagnose_vae(vae: ConvVAE, frames: np.ndarray) -> dict[str, Any]:
     return {
         "error": float(error.mean()),
         "error_95": float(error.quantile(0.95)),
+        "mean_frame": float(np.var(frames / np.float32(255), axis=0).sum()),
         "kl": [float(value) for value in kl],
         "active": int((kl > ACTIVE).sum()),
     }
+
+
+def in_words(found: dict[str, Any]) -> str:
+    """Whether V or M beats knowing nothing, from what ``diagnose_vae`` or ``_mdrnn`` found."""
+    if "mean_frame" in found:
+        name, own, naive, rival = "V", found["error"], found["mean_frame"], "the mean frame"
+        unit, cure = "squared error per frame", "more frames, or a lower learning rate, may help"
+    else:
+        name, own, naive, rival = "M", found["nll"], found["persistence"], "z staying as it is"
+        unit, cure = "nats per step", "more episodes, or more epochs, may help"
+    verdict, advice = ("beats", "") if own < naive else ("is NO better than", f"; {cure}")
+    return f"{name} {verdict} {rival}: {unit} {own:.1f} against {naive:.1f}{advice}"
 
 
 def entropy_floor(logsigma: Tensor) -> float:

@@ -2,6 +2,8 @@
 
 import contextlib
 import copy
+import os
+import sys
 import tempfile
 from dataclasses import replace
 from typing import Any
@@ -30,6 +32,7 @@ TAKE_COVER_SETTINGS: dict[str, Any] = {
     "episode_start_time": 14,
     "episode_timeout": 2100,
 }
+NO_NUMBER = "an action is no number, and no score comes of it: look at the weights of V, M and C"
 PURPOSES = ("collect", "train", "select", "evaluate")
 
 
@@ -81,6 +84,13 @@ class GymImageEnv(gym.ObservationWrapper, RecordConstructorArgs):
         if not self.is_image:
             self.metadata = {**env.metadata, "render_modes": ["rgb_array"]}
         self.observation_space = gym.spaces.Box(0, 255, (*size, 3), np.uint8)
+
+    def step(self, action: Any) -> tuple[np.ndarray, Any, bool, bool, dict[str, Any]]:
+        """Gymnasium's; whatever a broken environment raises is a RuntimeError that names it."""
+        try:
+            return super().step(action)
+        except Exception as error:
+            raise RuntimeError(f"{self.env} failed in a step: {error!r}") from error
 
     def observation(self, observation: Any) -> np.ndarray:
         """The picture (*size, 3) uint8 of an observation."""
@@ -177,9 +187,21 @@ def make_env(env_name: str, **kwargs: Any) -> gym.Env:
             if "render_mode" not in str(error):
                 raise
             return gym.make(spec, **kwargs)  # it cannot render; its observations may be frames
-    except (gym.error.Error, ModuleNotFoundError) as error:
+    except Exception as error:  # it is somebody's code: whatever it raises, it is said which
         hint = "use CarRacing-v3" if "CarRacing" in env_name else "see gymnasium.pprint_registry()"
-        raise ValueError(f"environment {env_name!r} cannot be made: {error}; {hint}") from error
+        why = str(error) if isinstance(error, gym.error.Error) else repr(error)
+        raise ValueError(f"environment {env_name!r} cannot be made: {why}; {hint}") from error
+
+
+def trusted(env_name: str, origin: str | os.PathLike[str]) -> str:
+    """A name out of a file; ValueError if it names a module that is not loaded already."""
+    module = env_name.rpartition(":")[0]
+    if module and module not in sys.modules:
+        raise ValueError(
+            f"{origin} names the environment {env_name!r}, and making it would run the module "
+            f"{module}: if you trust it, `import {module}` first, or name it yourself"
+        )
+    return env_name
 
 
 def action_space(env_name: str, **kwargs: Any) -> gym.Space[Any]:
@@ -238,7 +260,9 @@ class ActionMap:
             )
 
     def __call__(self, outputs: Tensor) -> Tensor:
-        """Map outputs (B, A) to told actions (B, A): executed values, or one-hot."""
+        """Map outputs (B, A), if all are numbers, to told (B, A): executed values, or one-hot."""
+        if not outputs.isfinite().all():
+            raise FloatingPointError(NO_NUMBER)
         if isinstance(self.space, gym.spaces.Discrete):
             return nn.functional.one_hot(outputs.argmax(-1), self.size).to(outputs.dtype)
         if self.is_car:
@@ -254,6 +278,8 @@ class ActionMap:
 
     def to_env(self, told: np.ndarray) -> np.ndarray:
         """Told actions (B, A) float32 as the environment takes them: (B, *shape) or (B,) int64."""
+        if not np.isfinite(told).all():
+            raise FloatingPointError(NO_NUMBER)
         if isinstance(self.space, gym.spaces.Discrete):
             index: np.ndarray = np.asarray(told).argmax(-1) + int(self.space.start)
             return index

@@ -71,14 +71,14 @@ def evaluate(
 
 
 def summarise(returns: np.ndarray) -> dict[str, Any]:
-    """Statistics of returns (N,) and what they were measured with, as a report's row has them."""
+    """A report's row of returns (N,): statistics (of one episode no spread), and the machine."""
     count = len(returns)
-    std = float(returns.std(ddof=1)) if count > 1 else 0.0
+    std = float(returns.std(ddof=1)) if count > 1 else None  # one says nothing about the noise
     return {
         "episodes": count,
         "mean": round(float(returns.mean()), 3),
-        "std": round(std, 3),
-        "ci95": round(1.96 * std / count**0.5, 3),
+        "std": None if std is None else round(std, 3),
+        "ci95": None if std is None else round(1.96 * std / count**0.5, 3),
         "returns": [round(float(value), 3) for value in returns],
         "versions": versions(),
         "hardware": hardware(),

@@ -4,6 +4,7 @@ import csv
 import math
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,9 @@ from wmlib.agent import Agent
 from wmlib.checkpoints import (
     atomic_path,
     check_settings,
+    locked,
     read_json,
+    reading,
     save_checkpoint,
     versions,
     write_json,
@@ -87,28 +90,33 @@ def train_controller(
             f"WMControllerConfig.sample_z is {config.sample_z}, the agent's is {agent.sample_z}; "
             "make them equal"
         )
-    recorded = _recorded(folder / "search.json")
-    if start is None:
-        zeros = np.zeros(len(flatten_parameters(agent.controller.parameters())))
-        start = np.array(recorded["settings"]["start"]) if recorded else zeros
-    search = Search(start, config.sigma0, config.pop_size, config.seed, axes=axes)
-    settings = {key: getattr(config, key) for key in SETTINGS} | {"start": start.tolist()}
-    tricks = {"axes": axes, "fitness": fitness, "more_tracks": more_tracks}
-    settings |= {part: trick and _name(trick) for part, trick in tricks.items()}
-    state = recorded or {"settings": settings, "rows": [], "fitness": [], "played": []}
-    check_settings(folder / "search.json", state["settings"], settings)
-    _replay(folder / "search.json", state, search)
-    rows: History = state["rows"]
-    own = evaluator is None
-    if own and config.evaluator in ("ray", "dream"):
-        raise ValueError(
-            f"WMControllerConfig.evaluator is {config.evaluator!r}: hand one in as evaluator=…, as "
-            "wmlib's command line does"
-        )
-    evaluator = evaluator or LocalEvaluator(agent, config.env_name, **world_options(config))
-    bar = tqdm(total=config.num_generations, initial=len(rows), desc="ctrl", unit="generation",
-               disable=not config.display)  # fmt: skip
-    try:
+    path, own = folder / "search.json", evaluator is None
+    with ExitStack() as stack:
+        stack.enter_context(locked(folder))
+        with reading(path, "is no search to go on with", "restore it, or delete it to begin anew"):
+            recorded = _recorded(path)
+            if start is None:
+                zeros = np.zeros(len(flatten_parameters(agent.controller.parameters())))
+                start = np.array(recorded["settings"]["start"]) if recorded else zeros
+            search = Search(start, config.sigma0, config.pop_size, config.seed, axes=axes)
+            settings = {key: getattr(config, key) for key in SETTINGS} | {"start": start.tolist()}
+            tricks = {"axes": axes, "fitness": fitness, "more_tracks": more_tracks}
+            settings |= {part: trick and _name(trick) for part, trick in tricks.items()}
+            state = recorded or {"settings": settings, "rows": [], "fitness": [], "played": []}
+            check_settings(path, state["settings"], settings)
+            _replay(folder, config, state, search, agent)
+        rows: History = state["rows"]
+        if own and config.evaluator in ("ray", "dream"):
+            raise ValueError(
+                f"WMControllerConfig.evaluator is {config.evaluator!r}: hand one in as evaluator=…"
+                ", as wmlib's command line does"
+            )
+        evaluator = evaluator or LocalEvaluator(agent, config.env_name, **world_options(config))
+        if own:
+            stack.callback(evaluator.close)
+        bar = tqdm(total=config.num_generations, initial=len(rows), desc="ctrl", unit="generation",
+                   disable=not config.display)  # fmt: skip
+        stack.callback(bar.close)
         while len(rows) < config.num_generations and _top(rows) < config.target_return:
             row = _generation(config, search, evaluator, state, fitness, more_tracks)
             rows.append(row)
@@ -119,10 +127,6 @@ def train_controller(
             )
             if on_generation is not None:
                 on_generation(row)
-    finally:
-        bar.close()
-        if own:
-            evaluator.close()
     return rows
 
 
@@ -180,10 +184,18 @@ def _name(trick: Callable[..., Any]) -> str:
     return str(getattr(trick, "__name__", type(trick).__name__))
 
 
-def _replay(path: Path, state: dict[str, Any], search: Search) -> None:
-    """Bring a new search to where the recorded one was; ValueError if it arrives elsewhere."""
-    for told in state["fitness"]:
+def _replay(
+    folder: Path, config: WMControllerConfig, state: dict[str, Any], search: Search, agent: Agent
+) -> None:
+    """Bring a new search to where the recorded one was; ValueError if it arrives elsewhere.
+
+    A ``best.tar`` that is gone is written again: each generation's mean comes by once more.
+    """
+    path, gone = folder / "search.json", not (folder / "best.tar").exists()
+    for i, (_, told) in enumerate(zip(state["rows"], state["fitness"], strict=True)):
         search.tell(np.array(told))
+        if gone:
+            _save_mean(folder, config, state["rows"][: i + 1], search, agent)
     recorded = state["rows"][-1]["sigma"] if state["rows"] else search.sigma
     if not math.isclose(search.sigma, recorded, rel_tol=1e-3):
         raise ValueError(
@@ -198,6 +210,19 @@ def _save(
 ) -> None:
     """The mean as a checkpoint, the rows as CSV, and last the state that a resumed run reads."""
     rows: History = state["rows"]
+    _save_mean(folder, config, rows, search, agent)
+    with atomic_path(folder / "generations.csv") as path, path.open("w", encoding="utf-8") as file:
+        names = ("generation", "seconds", "env_steps", "mean", "best", "sigma", "cma_mean")
+        table = csv.DictWriter(file, names, restval="", lineterminator="\n")
+        table.writeheader()
+        table.writerows({key: round(value, 4) for key, value in row.items()} for row in rows)
+    write_json(folder / "search.json", state)
+
+
+def _save_mean(
+    folder: Path, config: WMControllerConfig, rows: History, search: Search, agent: Agent
+) -> None:
+    """The mean that these rows led to; as the best one, too, if it scored best."""
     load_parameters(search.mean, agent.controller)
     weights = {
         "epoch": len(rows),
@@ -208,12 +233,6 @@ def _save(
     if rows[-1].get("cma_mean", -math.inf) == _top(rows):
         save_checkpoint(folder / "best.tar", weights)
     save_checkpoint(folder / "checkpoint.tar", weights)
-    with atomic_path(folder / "generations.csv") as temporary, temporary.open("w") as file:
-        names = ("generation", "seconds", "env_steps", "mean", "best", "sigma", "cma_mean")
-        table = csv.DictWriter(file, names, restval="", lineterminator="\n")
-        table.writeheader()
-        table.writerows({key: round(value, 4) for key, value in row.items()} for row in rows)
-    write_json(folder / "search.json", state)
 
 
 def _top(rows: History) -> float:

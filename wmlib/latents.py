@@ -8,19 +8,19 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from wmlib.checkpoints import atomic_path, fingerprint, load_checkpoint
+from wmlib.checkpoints import atomic_path, check_fingerprint, fingerprint, load_checkpoint, reading
 from wmlib.config import WMMDNRNNConfig, WMVAEConfig
-from wmlib.datasets import LatentSequenceDataset, split_point
+from wmlib.datasets import LATENT_KEYS, LatentSequenceDataset, split_point
 from wmlib.devices import autocast, choose_device
 from wmlib.pixels import frames_to_tensor
 from wmlib.rollouts import LATENTS_FOLDER, read_rollout, rollout_files
-from wmlib.vae import vae_from_state
+from wmlib.vae import ConvVAE, vae_from_state
 
 CHUNK = 200  # frames encoded at once
 KEPT = ("actions", "rewards", "terminals")
 
 
-def load_vae(config: WMVAEConfig) -> nn.Module:
+def load_vae(config: WMVAEConfig) -> ConvVAE:
     """V as trained in ``<logdir>/vae/best.tar``.
 
     Raises:
@@ -85,16 +85,14 @@ def precompute_latents(
     files = rollout_files(root)
     path = root / LATENTS_FOLDER / f"latents_{mdrnn_config.latent_size}.npz"
     # Changes whenever V's weights or the set of rollouts do.
-    origin = fingerprint(vae, about=[(file.name, file.stat().st_size) for file in files])
+    origin = fingerprint(vae.state_dict(), [(file.name, file.stat().st_size) for file in files])
     if path.exists():
-        try:
-            with np.load(path, allow_pickle=False) as archive:
-                if str(archive.get("origin")) == origin:
-                    return {key: archive[key] for key in archive.files if key != "origin"}
-        except Exception as error:  # foreign bytes raise almost anything
-            raise ValueError(
-                f"{path} cannot be read ({error}); delete it: it is computed again"
-            ) from error
+        cure = "delete it: it is computed again"
+        with reading(path, cure=cure), np.load(path, allow_pickle=False) as archive:
+            if "checksum" in archive.files and str(archive["origin"]) == origin:
+                arrays = {key: archive[key] for key in sorted(LATENT_KEYS)}
+                check_fingerprint(arrays, str(archive["checksum"]))
+                return arrays
     rows: dict[str, list[np.ndarray]] = {}
     starts, count = [], 0
     for file in tqdm(files, desc="latents", unit="episode", disable=not display):
@@ -114,10 +112,11 @@ def precompute_latents(
             rows.setdefault(key, []).append(value)
         starts.append(count)
         count += steps
-    arrays = {key: np.concatenate(values) for key, values in rows.items()}
-    arrays["episode_starts"] = np.array(starts, dtype=np.int64)
+    rows["episode_starts"] = [np.array(starts, dtype=np.int64)]
+    arrays = {key: np.concatenate(rows[key]) for key in sorted(LATENT_KEYS)}
+    marks: dict[str, Any] = {"origin": origin, "checksum": fingerprint(arrays)}
     with atomic_path(path) as temporary:
-        np.savez(temporary, origin=np.array(origin), **arrays)  # type: ignore[arg-type]
+        np.savez(temporary, **marks, **arrays)
     return arrays
 
 

@@ -11,23 +11,25 @@ import torch
 from torch import nn
 
 from wmlib.agent import Agent
-from wmlib.checkpoints import atomic_path, read_json
+from wmlib.checkpoints import atomic_path, load_checkpoint, read_json, write_json
 from wmlib.collect import generate_rollouts
 from wmlib.config import WMControllerConfig, WMMDNRNNConfig, WMVAEConfig
 from wmlib.datasets import split_point
 from wmlib.devices import faster
+from wmlib.diagnosis import diagnose_mdrnn, diagnose_vae, in_words
 from wmlib.dream import Dream
 from wmlib.envs import ActionMap, make_env
 from wmlib.evaluators import DreamEvaluator, Evaluator
 from wmlib.evolution import train_controller, world_options
-from wmlib.latents import load_vae
-from wmlib.mdrnn import MDRNN
+from wmlib.latents import latent_sets, load_vae, precompute_latents
+from wmlib.mdrnn import MDRNN, mdrnn_from_state
 from wmlib.pixels import frames_to_tensor, tensor_to_frames
-from wmlib.rollouts import read_rollout, rollout_files
+from wmlib.rollouts import read_rollout, rollout_files, rollout_length
 from wmlib.training import train_convae, train_mdn_rnn
 from wmlib.world import load_agent
 
 BEGINNINGS = 32  # episodes in which dreams begin
+MOST_FRAMES = 2000  # on which V is judged
 
 # What the command line's flags do not set. `rollouts` is a list of calls of generate_rollouts,
 # each up to `num_rollouts` files in all.
@@ -114,18 +116,51 @@ class Run:
             options = {"num_workers": self.ctrl_config.max_workers, "env_kwargs": self.env_kwargs}
             generate(self.data_dir, self.env_name, seed=self.seed, **(options | call))
 
+    def check_windows(self) -> None:
+        """ValueError if M's windows are longer than any episode that it would learn from."""
+        lengths = [rollout_length(file) for file in rollout_files(self.data_dir)]
+        cut, seq_len = split_point(len(lengths)), self.rnn_config.seq_len
+        longest = min(max(part) for part in (lengths[:cut], lengths[cut:]) if part)
+        if longest < seq_len:
+            raise ValueError(
+                f"M's windows have {seq_len} steps, the longest episode in {self.data_dir} has "
+                f"{longest}: add --rnn_seq_len {max(1, min(longest, sorted(lengths)[cut // 2]))}"
+            )
+
     def train_vae(self) -> None:
         """Stage 1: V."""
         if self._finished("vae"):
             load_vae(self.vae_config)  # says so if it was trained for another size
         else:
             train_convae(self.vae_config, on_sample=self._grid)
+        self._judge("vae")
 
     def train_rnn(self) -> None:
         """Stage 2: M."""
         if not self._finished("mdrnn"):
             film = None if self.vae_config.nosamples else self._film
             train_mdn_rnn(self.vae_config, self.rnn_config, None, None, self.precompute, film)
+        self._judge("mdrnn")
+
+    def _judge(self, stage: str) -> None:
+        """Say, once, whether V sees or M foresees, on held-out episodes; history.json keeps it."""
+        path = Path(self.logdir) / stage / "history.json"
+        record = read_json(path, "epochs")
+        if "verdict" in record or (stage == "mdrnn" and not self.precompute):
+            return
+        if stage == "vae":
+            files = rollout_files(self.data_dir)
+            files = files[split_point(len(files)) :] or files
+            frames = [read_rollout(file).observations for file in files[:BEGINNINGS]]
+            found = diagnose_vae(load_vae(self.vae_config), np.concatenate(frames)[:MOST_FRAMES])
+        else:
+            latents = precompute_latents(self.vae_config, self.rnn_config)
+            train, test = latent_sets(latents, self.rnn_config.seq_len)
+            best = path.with_name("best.tar")
+            state, size = load_checkpoint(best)["state_dict"], self.vae_config.latent_size
+            found = diagnose_mdrnn(mdrnn_from_state(state, size, str(best)), test or train)
+        print(in_words(found))
+        write_json(path, record | {"verdict": in_words(found)})
 
     def train_ctrl(self) -> None:
         """Stage 3: C, in the world, on a cluster or in M's dream."""

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from wmlib.checkpoints import atomic_path
+from wmlib.checkpoints import atomic_path, reading
 from wmlib.pixels import resize
 
 LATENTS_FOLDER = "latents"
+UNREADABLE = "is not a readable rollout"
 
 
 @dataclass
@@ -87,23 +88,25 @@ def read_rollout(path: str | os.PathLike[str], alignment: str = "before") -> Rol
     """
     if alignment not in ("before", "after"):
         raise ValueError(f"alignment must be 'before' or 'after', found {alignment!r}")
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            data = {key: archive[key] for key in archive.files}
-        frames, actions = data["observations"], data["actions"].astype(np.float32)
-        rewards = data["rewards"].astype(np.float32)
-        terminals = data["terminals"].astype(np.float32)
-    except Exception as error:  # foreign bytes raise almost anything, zlib.error included
-        raise ValueError(
-            f"{path} is not a readable rollout ({type(error).__name__}: {error}); it wants the "
-            "keys observations, actions, rewards, terminals: delete or replace it"
-        ) from error
+    cure = "it wants the keys observations, actions, rewards, terminals: delete or replace it"
+    with reading(path, UNREADABLE, cure), np.load(path, allow_pickle=False) as archive:
+        known = [field.name for field in dataclasses.fields(Rollout)]  # nothing else is unpacked
+        data = {key: archive[key] for key in known if key in archive.files}
+        frames, final = data["observations"], data.get("final_observation")
+        numbers = [data[key].astype(np.float32) for key in ("actions", "rewards", "terminals")]
+        if not all(np.isfinite(part).all() for part in numbers):
+            raise ValueError("an action, reward or terminal is no number")
+        actions, rewards, terminals = numbers
+        truncated, seed = bool(data.get("truncated", False)), int(data.get("seed", -1))
+        env_id = str(data.get("env_id", ""))
+    if final is not None and (final.shape, final.dtype) != (frames.shape[1:], frames.dtype):
+        raise ValueError(f"{path}: final_observation is {final.shape} {final.dtype}: replace it")
     if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != np.uint8:
         raise ValueError(
             f"{path}: observations must be (T, H, W, 3) uint8, found {frames.shape} {frames.dtype}"
         )
     _check_lengths(path, alignment, frames, actions, rewards, terminals)
-    frames, final = resize(frames), data.get("final_observation")
+    frames = resize(frames)
     if alignment == "after":
         frames, final = frames[:-1], frames[-1]
         actions, rewards, terminals = actions[1 : 1 + len(frames)], rewards[1:], terminals[1:]
@@ -113,9 +116,9 @@ def read_rollout(path: str | os.PathLike[str], alignment: str = "before") -> Rol
         rewards,
         terminals,
         None if final is None else resize(final),
-        bool(data.get("truncated", False)),
-        int(data.get("seed", -1)),
-        str(data.get("env_id", "")),
+        truncated,
+        seed,
+        env_id,
     )
 
 
@@ -151,11 +154,14 @@ def rollout_files(root: str | os.PathLike[str]) -> list[Path]:
 
 def rollout_length(path: str | os.PathLike[str]) -> int:
     """The number of frames in a file, without reading them."""
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            return len(archive["rewards"])
-    except Exception as error:  # as above
-        raise ValueError(
-            f"{path} is not a readable rollout ({type(error).__name__}: {error}); "
-            "delete or replace it"
-        ) from error
+    with reading(path, UNREADABLE), np.load(path, allow_pickle=False) as archive:
+        return len(archive["rewards"])
+
+
+def rollout_origin(path: str | os.PathLike[str]) -> tuple[str, int]:
+    """Environment, its module left out, and seed; ``"", -1`` where the file does not say."""
+    with reading(path, UNREADABLE), np.load(path, allow_pickle=False) as archive:
+        name = str(archive["env_id"]) if "env_id" in archive.files else ""
+        return name.partition(" (")[0].rpartition(":")[2], int(
+            archive["seed"]
+        ) if "seed" in archive.files else -1

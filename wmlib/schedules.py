@@ -61,7 +61,7 @@ class _Plateau:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from ``state_dict()``."""
-        self.best, self.num_bad_epochs = state["best"], state["num_bad_epochs"]
+        self.best, self.num_bad_epochs = state["best"], int(state["num_bad_epochs"])
 
 
 class EarlyStopping(_Plateau):

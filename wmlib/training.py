@@ -16,6 +16,8 @@ from wmlib.checkpoints import (
     check_settings,
     load_checkpoint,
     load_weights,
+    locked,
+    reading,
     save_checkpoint,
     write_json,
 )
@@ -25,6 +27,7 @@ from wmlib.devices import autocast, choose_device, compiled, faster, quicken
 from wmlib.latents import latent_sets, load_vae, precompute_latents
 from wmlib.mdrnn import MDRNN, get_loss
 from wmlib.pixels import frames_to_tensor
+from wmlib.rollouts import rollout_files, rollout_origin
 from wmlib.schedules import EarlyStopping, ReduceLROnPlateau
 from wmlib.vae import ConvVAE, conv_vae_loss_fn, sample_latent
 
@@ -43,6 +46,9 @@ class Epochs(Protocol):
 
 IN_MEMORY = 128  # rollouts; of more, V sees so many at a time
 CLIP = 1.0  # largest norm of M's gradient
+# Steps over which V's rate rises: at once at its full rate, Adam pushes all weights above the last
+# sigmoid one way on pale or dark games, until it is saturated for good.
+WARM_UP = 100
 # What may differ between two starts of one training: where it is, and how long it goes on. The
 # learning rate may be lower than it was.
 FREE = {"extra", "device", "data_dir", "logdir", "noreload", "nosamples", "sample_interval"}
@@ -74,7 +80,7 @@ def train_convae(
         ValueError: If the checkpoint is not one of this training; names what differs.
     """
     torch.manual_seed(config.seed)
-    device = choose_device(config.device)
+    device, fresh = choose_device(config.device), vae is None
     vae = quicken((vae or ConvVAE(3, config.latent_size)).to(device))
     if device.type == "cuda":  # a CPU's library orders the weights itself, and better
         vae = vae.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -87,18 +93,26 @@ def train_convae(
     train = Batches(frames[0], config.train_batch_size, config.epoch_size, config.seed)
     test = Batches(frames[1], config.train_batch_size, seed=config.seed, shuffle=False)
 
-    def loss(batch: Tensor) -> Losses:
+    def pictures(batch: Tensor) -> Tensor:
         x = batch.to(device, non_blocking=True)
         x = frames_to_tensor(x) if x.dtype == torch.uint8 else x  # (B, 3, 64, 64)
-        x = x.to(memory_format=torch.channels_last)
+        return x.to(memory_format=torch.channels_last)
+
+    def loss(batch: Tensor) -> Losses:
+        x = pictures(batch)
         with autocast(device):
             recon, mu, logsigma = (part.float() for part in model(x))
         total = conv_vae_loss_fn(recon, x, mu, logsigma, config.beta, config.kl_tolerance)
         mse = F.mse_loss(recon.detach(), x, reduction="sum")
         return {"loss": total / len(x), "mse": mse / len(x)}
 
-    fit = Fit("vae", vae, config, loss, display)
-    return fit.run(train, test, on_sample if not config.nosamples else None, config.sample_interval)
+    with locked(Path(config.logdir) / "vae"):
+        fit = Fit("vae", vae, config, loss, display, math.inf, WARM_UP, _origin(config.data_dir))
+        if fresh and not fit.history:  # V's first pictures are as bright as the data
+            mean = pictures(next(train(0))).mean((0, 2, 3)).clamp(0.01, 0.99)
+            vae.decoder.deconv4.bias.data.copy_(mean.logit())  # type: ignore[union-attr, operator]
+        draw = None if config.nosamples else on_sample
+        return fit.run(train, test, draw, config.sample_interval)
 
 
 def train_mdn_rnn(
@@ -161,8 +175,16 @@ def train_mdn_rnn(
                 config.include_reward, config.latent_size, config.terminal_weight,
             )  # fmt: skip
 
-    fit = Fit("mdrnn", mdrnn, config, loss, display, CLIP)
-    return fit.run(train, test, on_sample, -(-config.num_epochs // 4))
+    with locked(Path(config.logdir) / "mdrnn"):
+        fit = Fit("mdrnn", mdrnn, config, loss, display, CLIP, 0, _origin(config.data_dir))
+        return fit.run(train, test, on_sample, -(-config.num_epochs // 4))
+
+
+def _origin(data_dir: str) -> dict[str, Any]:
+    """The environment of the rollouts there, how many they are, and their bytes."""
+    files = rollout_files(data_dir)
+    size = sum(file.stat().st_size for file in files)
+    return {"env_name": rollout_origin(files[0])[0], "rollouts": [len(files), size]}
 
 
 @torch.no_grad()
@@ -187,6 +209,8 @@ class Fit:
         loss: From a batch to scalars, ``loss`` among them.
         display: Show progress.
         clip: Largest norm of the gradient; infinite by default.
+        warm_up: Steps over which the rate rises, a quarter of all at most.
+        origin: What the data is; a training goes on with the same only.
     """
 
     def __init__(
@@ -197,9 +221,11 @@ class Fit:
         loss: Callable[[Any], Losses],
         display: bool = True,
         clip: float = math.inf,
+        warm_up: int = 0,
+        origin: dict[str, Any] | None = None,
     ) -> None:
         self.stage, self.model, self.config = stage, model, config
-        self.loss, self.display, self.clip = loss, display, clip
+        self.loss, self.display, self.clip, self.warm_up = loss, display, clip, warm_up
         self.folder = Path(config.logdir) / stage
         self.optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate, fused=True)
         self.early = EarlyStopping("min", config.early_stopping_patience)
@@ -207,8 +233,12 @@ class Fit:
             self.optimizer, "min", config.scheduler_patience, factor=config.scheduler_factor
         )
         self.history: History = []
+        self.origin = origin or {}
         if not config.noreload and (self.folder / "checkpoint.tar").exists():
-            self._resume(self.folder / "checkpoint.tar")
+            if (self.folder / "best.tar").exists():
+                self._resume(self.folder / "checkpoint.tar")
+            else:
+                print(f"{self.folder / 'best.tar'} is gone: what was trained begins anew")
 
     def run(
         self,
@@ -221,6 +251,7 @@ class Fit:
         if memory := faster("memory"):
             memory.keep_freed_memory()
         epochs = self.config.num_epochs
+        self.warm_up = min(self.warm_up, epochs * len(train) // 4)
         with SummaryWriter(self.folder / "tensorboard") as board:
             for epoch in range(len(self.history), epochs):
                 if self.early.stop:
@@ -241,10 +272,11 @@ class Fit:
         """One pass over each set; the row of the history."""
         began = time.perf_counter()
         self._slow_down(epoch)
-        rate = self.optimizer.param_groups[0]["lr"]
+        self.rate, self.steps = self.optimizer.param_groups[0]["lr"], epoch * len(train)
         torch.manual_seed(epoch_seed(self.config.seed, epoch))
         self.model.train()
         row = self._mean(train, epoch, self._step)
+        self._set_rate(self.rate)
         self.model.eval()
         with torch.no_grad():
             held_out = self._mean(test, epoch, self.loss)
@@ -258,7 +290,7 @@ class Fit:
         watched = row.get("test_loss", row["loss"])  # what decides which weights are the best
         self.plateau.step(watched)
         self.early.step(watched)
-        row |= {"epoch": epoch + 1, "lr": rate, "seconds": time.perf_counter() - began}
+        row |= {"epoch": epoch + 1, "lr": self.rate, "seconds": time.perf_counter() - began}
         self.history.append(row)
         return row
 
@@ -267,8 +299,11 @@ class Fit:
         if epoch:
             turn = math.pi / self.config.num_epochs
             lower = (1 + math.cos(turn * epoch)) / (1 + math.cos(turn * (epoch - 1)))
-            for group in self.optimizer.param_groups:
-                group["lr"] *= lower
+            self._set_rate(self.optimizer.param_groups[0]["lr"] * lower)
+
+    def _set_rate(self, rate: float) -> None:
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
 
     def _step(self, batch: Any) -> Losses:
         """Loss, gradient, one step of Adam."""
@@ -276,6 +311,8 @@ class Fit:
         self.optimizer.zero_grad(set_to_none=True)
         values["loss"].backward()
         nn.utils.clip_grad_norm_(self.model.parameters(), self.clip)
+        self.steps += 1
+        self._set_rate(self.rate * min(1.0, self.steps / max(1, self.warm_up)))
         self.optimizer.step()
         return values
 
@@ -299,6 +336,7 @@ class Fit:
             "loss": row.get("test_loss", row["loss"]),
             "config": self.config.to_dict(),
             "state_dict": self.model.state_dict(),
+            **self.origin,
         }
         if self.early.num_bad_epochs == 0:
             save_checkpoint(self.folder / "best.tar", weights)
@@ -320,22 +358,25 @@ class Fit:
                 f"{path} holds no {sorted(missing)}: no training of ours can go on from it; move "
                 "it away, or begin anew with noreload"
             )
-        now = {key: value for key, value in self.config.to_dict().items() if key not in FREE}
-        before = state.get("config", {})
-        lower = now["learning_rate"] / before.get("learning_rate", now["learning_rate"])
-        if lower < 1:  # what helps where the loss was no longer a number
-            now.pop("learning_rate")
-        check_settings(path, before, now)
-        load_weights(self.model, state["state_dict"], str(path))
-        # Other optimisers have other options; torch would load them and fail at the first step.
-        if self.optimizer.param_groups[0].keys() - state["optimizer"]["param_groups"][0].keys():
-            raise ValueError(
-                f"{path} was written by another optimiser than this Adam, or by another torch; "
-                "begin anew with noreload, or with another logdir"
-            )
-        self.optimizer.load_state_dict(state["optimizer"])
-        for group in self.optimizer.param_groups:
-            group["lr"] *= lower
-        self.plateau.load_state_dict(state["scheduler"])
-        self.early.load_state_dict(state["early_stopping"])
-        self.history = state["history"]
+        with reading(path, "is no training to go on with", "begin anew with noreload"):
+            now = {key: value for key, value in self.config.to_dict().items() if key not in FREE}
+            before = state.get("config", {})
+            lower = now["learning_rate"] / before.get("learning_rate", now["learning_rate"])
+            if lower < 1:  # what helps where the loss was no longer a number
+                now.pop("learning_rate")
+            check_settings(path, before | state, now | self.origin)
+            load_weights(self.model, state["state_dict"], str(path))
+            # Other optimisers have other options; torch would load them and fail at the first step.
+            if self.optimizer.param_groups[0].keys() - state["optimizer"]["param_groups"][0].keys():
+                raise ValueError("written by another optimiser than this Adam, or another torch")
+            self.optimizer.load_state_dict(state["optimizer"])
+            for weight in self.model.parameters():  # or Adam writes beyond their memory
+                averages = [self.optimizer.state[weight][key] for key in ("exp_avg", "exp_avg_sq")]
+                if any(a.shape != weight.shape or not a.isfinite().all() for a in averages):
+                    raise ValueError("Adam's averages do not fit the weights")
+            self._set_rate(self.optimizer.param_groups[0]["lr"] * lower)
+            self.plateau.load_state_dict(state["scheduler"])
+            self.early.load_state_dict(state["early_stopping"])
+            self.history = state["history"]
+            if not all(math.isfinite(value) for row in self.history for value in row.values()):
+                raise ValueError("its history holds something that is no number")

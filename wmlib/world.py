@@ -8,15 +8,15 @@ from typing import Any
 
 import gymnasium as gym
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from wmlib.agent import Agent
-from wmlib.checkpoints import atomic_path, load_checkpoint
+from wmlib.checkpoints import atomic_path, check_fingerprint, fingerprint, load_checkpoint, reading
 from wmlib.config import WMControllerConfig
 from wmlib.controller import Controller, controller_from_state
-from wmlib.envs import TAKE_COVER, action_space
+from wmlib.envs import TAKE_COVER, action_space, trusted
 from wmlib.mdrnn import MDRNN, MDRNNCell, mdrnn_from_state
 from wmlib.rollouts import Rollout, read_rollout, rollout_files
 from wmlib.vae import ConvVAE, vae_from_state
@@ -65,8 +65,8 @@ class WorldModel:
         return dict(self.info.get("env_kwargs", {}))
 
     def space(self) -> gym.Space[Any]:
-        """The action space of that environment."""
-        return action_space(self.env_name, **self.env_kwargs)
+        """The action space of that environment; see ``trusted``."""
+        return action_space(trusted(self.env_name, self.folder), **self.env_kwargs)
 
     def agent(self, other: str = "", **kwargs: Any) -> Agent:
         """The agent, with C or one of the others; further arguments are ``Agent``'s."""
@@ -75,10 +75,12 @@ class WorldModel:
         controller = self.others[other] if other else self.controller
         return Agent(self.vae, self.cell, controller, self.space(), **kwargs)
 
-    def rollouts(self, player: str = "") -> list[Rollout]:
-        """The sample episodes shipped beside the weights; those of one player if it is named."""
+    def rollouts(self, player: str = "", most: int = 8) -> list[Rollout]:
+        """Episodes shipped beside the weights, of one player if it is named, or of the training."""
         folder = self.folder / "rollouts" / player
-        return [read_rollout(path) for path in rollout_files(folder)]
+        if not folder.exists() and "data_dir" in self.info:
+            folder = Path(self.info["data_dir"])
+        return [read_rollout(path) for path in rollout_files(folder)[:most]]
 
 
 def round_as_shipped(model: nn.Module) -> None:
@@ -91,29 +93,37 @@ def load_trained(logdir: str | os.PathLike[str], **info: Any) -> WorldModel:
 
     Args:
         logdir: Of a training, which remembers its environment.
-        info: What else is known of it, or better.
+        info: What else is known of it, or better. An ``env_name`` given here is trusted.
 
     Raises:
         FileNotFoundError: If a stage is missing; names it.
         ValueError: If a file cannot be trusted, or the sizes do not fit together.
     """
-    vae, mdrnn = _load_vision_and_memory(logdir)
+    if "env_name" in info:
+        action_space(info["env_name"], **info.get("env_kwargs", {}))
     path = Path(logdir) / "ctrl" / "best.tar"
     checkpoint = load_checkpoint(path)
-    controller = controller_from_state(checkpoint["state_dict"], str(path))
     known = {key: checkpoint.get("config", {}).get(key) for key in ("env_name", "env_kwargs")}
-    known = {key: value for key, value in known.items() if value is not None}
+    vae, mdrnn, data_dir = _load_vision_and_memory(logdir, str(known["env_name"] or ""))
+    controller = controller_from_state(checkpoint["state_dict"], str(path))
+    known = {k: v for k, v in (known | {"data_dir": data_dir}).items() if v is not None}
     return WorldModel(vae, mdrnn, controller, known | info, Path(logdir))
 
 
-def _load_vision_and_memory(logdir: str | os.PathLike[str]) -> tuple[ConvVAE, MDRNN]:
-    paths = {stage: Path(logdir) / stage / "best.tar" for stage in ("vae", "mdrnn")}
-    states = {stage: load_checkpoint(path)["state_dict"] for stage, path in paths.items()}
-    vae = vae_from_state(states["vae"], str(paths["vae"]))
-    mdrnn = mdrnn_from_state(states["mdrnn"], vae.latent_size, str(paths["mdrnn"]))
+def _load_vision_and_memory(
+    logdir: str | os.PathLike[str], env_name: str
+) -> tuple[ConvVAE, MDRNN, str | None]:
+    """V, M, and where their rollouts were; both must be of this environment, if they say."""
+    paths = [Path(logdir) / stage / "best.tar" for stage in ("vae", "mdrnn")]
+    checkpoints, game = [load_checkpoint(path) for path in paths], env_name.rpartition(":")[2]
+    for path, checkpoint in zip(paths, checkpoints, strict=True):
+        if game and (found := checkpoint.get("env_name")) not in (None, "", game):
+            raise ValueError(f"{path} was trained on {found}, not on {game}: give another logdir")
+    vae = vae_from_state(checkpoints[0]["state_dict"], str(paths[0]))
+    mdrnn = mdrnn_from_state(checkpoints[1]["state_dict"], vae.latent_size, str(paths[1]))
     for model in (vae, mdrnn):
         round_as_shipped(model)
-    return vae, mdrnn
+    return vae, mdrnn, checkpoints[0].get("config", {}).get("data_dir")
 
 
 def load_agent(config: WMControllerConfig, device: str = "cuda") -> Agent:
@@ -123,7 +133,7 @@ def load_agent(config: WMControllerConfig, device: str = "cuda") -> Agent:
         FileNotFoundError: If V or M is missing; names the stage.
         ValueError: If their sizes are not the configuration's; names both.
     """
-    vae, mdrnn = _load_vision_and_memory(config.logdir)
+    vae, mdrnn, _ = _load_vision_and_memory(config.logdir, config.env_name)
     controller = Controller(config.latent_size, config.hidden_size, config.action_size)
     for parameter in controller.parameters():
         nn.init.zeros_(parameter)
@@ -141,9 +151,10 @@ def save_pretrained(folder: str | os.PathLike[str], world: WorldModel) -> None:
     for name, controller in world.others.items():
         state = controller.state_dict()
         tensors |= {f"{CONTROLLER}{name}.{key}": value.float() for key, value in state.items()}
-    tensors = {key: value.detach().contiguous() for key, value in tensors.items()}
+    tensors = {key: value.detach().contiguous() for key, value in sorted(tensors.items())}
+    info = world.info | {"checksum": fingerprint([json.dumps(world.info), tensors])}
     with atomic_path(Path(folder) / WEIGHTS) as temporary:
-        save_file(tensors, temporary, metadata={"info": json.dumps(world.info)})
+        save_file(tensors, temporary, metadata={"info": json.dumps(info)})
 
 
 def load_pretrained(name: str | os.PathLike[str] = SHIPPED) -> WorldModel:
@@ -158,12 +169,15 @@ def load_pretrained(name: str | os.PathLike[str] = SHIPPED) -> WorldModel:
     if not path.exists():
         there = sorted(path.parent.name for path in FOLDER.glob(f"*/{WEIGHTS}"))
         raise FileNotFoundError(f"no pretrained weights called {str(name)!r}; there are {there}")
-    try:
-        with safe_open(path, framework="pt") as file:
-            info = json.loads((file.metadata() or {}).get("info", "{}"))
-            tensors = {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, json.JSONDecodeError) as error:
-        raise ValueError(f"{path} cannot be read ({error}); install the package again") from error
+    cure = "install the package again, or replace the file"
+    with reading(path, cure=cure), safe_open(path, framework="pt") as file:
+        info = dict(json.loads((file.metadata() or {}).get("info", "{}")))
+        stored, checksum = (
+            {k: file.get_tensor(k) for k in sorted(file.keys())},
+            info.pop("checksum", None),
+        )
+        check_fingerprint([json.dumps(info), stored], checksum)
+        tensors = {key: value.float() for key, value in stored.items()}
     states: dict[str, dict[str, Tensor]] = {
         part: {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
         for part, prefix in PARTS.items()

@@ -166,20 +166,11 @@ class Games:
         return tuple(map(torch.from_numpy, (z, action, terminal, mask)))
 
 
-class Slowing:
-    """Batches that set the learning rate as each epoch of them begins."""
+class Slowed(Fit):
+    """M's training, at a rate of its own."""
 
-    def __init__(self, batches: Games, optimizer: torch.optim.Optimizer) -> None:
-        self.batches, self.optimizer = batches, optimizer
-
-    def __len__(self) -> int:
-        return len(self.batches)
-
-    def __call__(self, epoch: int) -> Iterator[tuple[Tensor, ...]]:
-        """The batches of one epoch."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate(epoch)
-        return self.batches(epoch)
+    def _slow_down(self, epoch: int) -> None:
+        self._set_rate(rate(epoch))
 
 
 def remember() -> None:
@@ -201,8 +192,7 @@ def remember() -> None:
                 RNN.include_reward, LATENTS, RNN.terminal_weight, mask,
             )  # fmt: skip
 
-    fit = Fit("mdrnn", mdrnn, RNN, loss, clip=1.0)
-    fit.run(Slowing(train, fit.optimizer), test)
+    Slowed("mdrnn", mdrnn, RNN, loss, clip=1.0).run(train, test)
 
 
 # ------------------------------------------------------------------------------ is the dream true?

@@ -18,8 +18,8 @@ import torch
 from tqdm.auto import tqdm
 
 from wmlib.agent import Agent
-from wmlib.checkpoints import atomic_path
-from wmlib.collect import WAVE, generate_rollouts, rollout_paths
+from wmlib.checkpoints import atomic_path, locked
+from wmlib.collect import WAVE, generate_rollouts, missing_rollouts, rollout_paths
 from wmlib.evaluators import LocalEvaluator, Scores
 
 __all__ = ["RayEvaluator", "Workers", "collect_on_cluster"]
@@ -208,7 +208,7 @@ def collect_on_cluster(
         The paths of all ``num_rollouts`` files, in order.
     """
     files = rollout_paths(data_dir, range(num_rollouts))
-    missing = [i for i, path in files.items() if not path.exists()]
+    missing = missing_rollouts(files, env_name, options.get("seed", 0))
     if not missing:
         return list(files.values())
     collect = functools.partial(_collect, env_name, options)
@@ -217,11 +217,12 @@ def collect_on_cluster(
     shards = [missing[first : first + size] for first in range(0, len(missing), size)]
     bar = tqdm(total=len(missing), desc="rollouts", unit="episode", disable=not display)
     try:
-        for number, contents in team.map([(shard,) for shard in shards]):
-            for index, content in zip(shards[number], contents, strict=True):
-                with atomic_path(files[index]) as temporary:
-                    temporary.write_bytes(content)
-                bar.update()
+        with locked(data_dir):
+            for number, contents in team.map([(shard,) for shard in shards]):
+                for index, content in zip(shards[number], contents, strict=True):
+                    with atomic_path(files[index]) as temporary:
+                        temporary.write_bytes(content)
+                    bar.update()
     finally:
         bar.close()
         team.close()
