@@ -226,6 +226,14 @@ def load_weights(model: nn.Module, state: dict[str, Tensor], origin: str) -> Non
     model.load_state_dict(state)
 
 
+def check_averages(adam: torch.optim.Optimizer) -> None:
+    """ValueError if Adam's averages are not as large as its weights: it would write beyond them."""
+    for weight in adam.param_groups[0]["params"]:
+        for average in (adam.state[weight][key] for key in ("exp_avg", "exp_avg_sq")):
+            if average.shape != weight.shape or not average.isfinite().all():
+                raise ValueError("Adam's averages do not fit the weights")
+
+
 def check_settings(
     origin: str | os.PathLike[str], recorded: dict[str, Any], settings: dict[str, Any]
 ) -> None:

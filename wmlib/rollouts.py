@@ -6,6 +6,7 @@ import os
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -165,3 +166,10 @@ def rollout_origin(path: str | os.PathLike[str]) -> tuple[str, int]:
         return name.partition(" (")[0].rpartition(":")[2], int(
             archive["seed"]
         ) if "seed" in archive.files else -1
+
+
+def origin(data_dir: str) -> dict[str, Any]:
+    """The environment of the rollouts there, how many they are, and their bytes."""
+    files = rollout_files(data_dir)
+    size = sum(file.stat().st_size for file in files)
+    return {"env_name": rollout_origin(files[0])[0], "rollouts": [len(files), size]}

@@ -13,6 +13,7 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm.auto import tqdm
 
 from wmlib.checkpoints import (
+    check_averages,
     check_settings,
     load_checkpoint,
     load_weights,
@@ -27,7 +28,7 @@ from wmlib.devices import autocast, choose_device, compiled, faster, quicken
 from wmlib.latents import latent_sets, load_vae, precompute_latents
 from wmlib.mdrnn import MDRNN, get_loss
 from wmlib.pixels import frames_to_tensor
-from wmlib.rollouts import rollout_files, rollout_origin
+from wmlib.rollouts import origin
 from wmlib.schedules import EarlyStopping, ReduceLROnPlateau
 from wmlib.vae import ConvVAE, conv_vae_loss_fn, sample_latent
 
@@ -107,7 +108,7 @@ def train_convae(
         return {"loss": total / len(x), "mse": mse / len(x)}
 
     with locked(Path(config.logdir) / "vae"):
-        fit = Fit("vae", vae, config, loss, display, math.inf, WARM_UP, _origin(config.data_dir))
+        fit = Fit("vae", vae, config, loss, display, math.inf, WARM_UP, origin(config.data_dir))
         if fresh and not fit.history:  # V's first pictures are as bright as the data
             mean = pictures(next(train(0))).mean((0, 2, 3)).clamp(0.01, 0.99)
             vae.decoder.deconv4.bias.data.copy_(mean.logit())  # type: ignore[union-attr, operator]
@@ -176,15 +177,8 @@ def train_mdn_rnn(
             )  # fmt: skip
 
     with locked(Path(config.logdir) / "mdrnn"):
-        fit = Fit("mdrnn", mdrnn, config, loss, display, CLIP, 0, _origin(config.data_dir))
+        fit = Fit("mdrnn", mdrnn, config, loss, display, CLIP, 0, origin(config.data_dir))
         return fit.run(train, test, on_sample, -(-config.num_epochs // 4))
-
-
-def _origin(data_dir: str) -> dict[str, Any]:
-    """The environment of the rollouts there, how many they are, and their bytes."""
-    files = rollout_files(data_dir)
-    size = sum(file.stat().st_size for file in files)
-    return {"env_name": rollout_origin(files[0])[0], "rollouts": [len(files), size]}
 
 
 @torch.no_grad()
@@ -210,7 +204,6 @@ class Fit:
         display: Show progress.
         clip: Largest norm of the gradient; infinite by default.
         warm_up: Steps over which the rate rises, a quarter of all at most.
-        origin: What the data is; a training goes on with the same only.
     """
 
     def __init__(
@@ -370,10 +363,7 @@ class Fit:
             if self.optimizer.param_groups[0].keys() - state["optimizer"]["param_groups"][0].keys():
                 raise ValueError("written by another optimiser than this Adam, or another torch")
             self.optimizer.load_state_dict(state["optimizer"])
-            for weight in self.model.parameters():  # or Adam writes beyond their memory
-                averages = [self.optimizer.state[weight][key] for key in ("exp_avg", "exp_avg_sq")]
-                if any(a.shape != weight.shape or not a.isfinite().all() for a in averages):
-                    raise ValueError("Adam's averages do not fit the weights")
+            check_averages(self.optimizer)
             self._set_rate(self.optimizer.param_groups[0]["lr"] * lower)
             self.plateau.load_state_dict(state["scheduler"])
             self.early.load_state_dict(state["early_stopping"])
