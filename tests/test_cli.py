@@ -345,7 +345,6 @@ def test_files_that_do_not_serve_are_named_and_nothing_is_lost(
         (["--env", "CarRacing-v2"], "use CarRacing-v3"),
         (["--env", "CarRacing-v2", "--test"], "use CarRacing-v3"),
         (["--policy", "drunk"], "policy must be one of .*'drunk'"),
-        (["--num_rollouts", "0"], "num_rollouts 0"),
         (["--vae_learning_rate", "-1"], r"WMVAEConfig\.learning_rate must lie in .* -1"),
         (["--ctrl_pop_size", "1"], r"WMControllerConfig\.pop_size must lie in"),
         (["--device", "abacus"], "device must be .*'abacus'"),
@@ -362,10 +361,15 @@ def test_what_cannot_work_is_said_before_any_work(
     assert not contents(tmp_path)
 
 
-def test_no_episodes_is_said(done: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("flag", ["--episodes", "--num_rollouts"])
+def test_a_count_of_nothing_is_said_before_any_work(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], flag: str
+) -> None:
     for count in ("0", "-2"):
-        assert main(words(done, "--test", "--episodes", count)) == 1
-        assert f"episodes must be at least 1, found {count}" in complaint(capsys)
+        with pytest.raises(SystemExit, match="2"):
+            main(words(tmp_path, flag, count))
+        assert f"argument {flag}: {count} is not positive" in capsys.readouterr().err
+    assert not contents(tmp_path)
 
 
 @pytest.mark.parametrize("stage", ["vae", "rnn"])

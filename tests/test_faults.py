@@ -92,7 +92,7 @@ FAULTS = {
         "collect: test_a_dead_process_keeps_the_finished_episodes_fault_12",
         "fast_processes: test_a_dead_process_is_one_sentence_and_no_wait_fault_12",
         "evaluation: test_a_process_that_dies_is_one_sentence_and_leaves_none_behind",
-        "cli: test_a_process_that_dies_is_said",
+        "cli: test_a_process_that_dies_is_replaced",
     ),
     13: (
         "with a loss below zero, worse counts as better; a best of 0.0 counts as none",

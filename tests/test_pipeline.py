@@ -190,7 +190,7 @@ def test_the_report_has_chance_and_the_agent_on_the_same_episodes(
     path = tmp_path / "report.json"
     options = {"episodes": 2, "seed": 4, "report": str(path), "max_workers": 1}
     report = trained_model_test(str(done / "log"), COUNTING, **options)
-    assert json.loads(path.read_text()) == report
+    assert json.loads(path.read_text())["rows"] == report["rows"]
     assert [row["agent"] for row in report["rows"]] == ["random", "agent"]
     returns = [row["returns"] for row in report["rows"]]
     assert returns[0] == returns[1]  # the counting world pays by the step, whatever one does

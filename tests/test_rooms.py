@@ -94,7 +94,7 @@ def test_the_map_has_six_groups_and_every_room_once() -> None:
 
 def test_the_front_door_has_the_groups_in_the_same_order() -> None:
     source = CORE["__init__"].read_text(encoding="utf-8")
-    headings = re.findall(r"^# (.+)$", source, re.MULTILINE)
+    headings = [line for line in re.findall(r"^# (.+)$", source, re.MULTILINE) if line in GROUPS]
     assert headings == GROUPS[:-1]  # the door is where one stands
     order = re.findall(r"^from wmlib\.(\w+) import", source, re.MULTILINE)
     listed = [room for room in MAP if room in order]

@@ -1,6 +1,7 @@
 """The command line."""
 
 import argparse
+import contextlib
 import dataclasses
 import json
 import os
@@ -233,7 +234,7 @@ def _work(args: argparse.Namespace) -> None:
             report.parent.mkdir(parents=True, exist_ok=True)
             tempfile.TemporaryFile(dir=report.parent).close()
     if not args.test:
-        with locked(args.logdir):
+        with contextlib.nullcontext() if args.generate_only else locked(args.logdir):
             _train(args)
         logdir = args.logdir
     if args.test or (args.stage == "all" and not args.generate_only):
