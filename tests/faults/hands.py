@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 from kills import Case
-from tiny import ENV, ROOT, Bench, contents, finish, start, train, within
+from tiny import ENV, ROOT, Bench, contents, finish, go_on, start, train, within
 
 import wmlib.__main__ as door
 import wmlib.fast.processes as processes
@@ -45,7 +45,7 @@ def signals(bench: Bench, cases: int) -> Iterator[Case]:
         folder = bench.fresh()
 
         def work(folder: Path = folder) -> tuple[int, str]:
-            door._train = lambda args: train(folder)  # type: ignore[assignment]
+            door._train = lambda args: go_on(folder)  # type: ignore[assignment]
             door._test = lambda args, logdir: None  # type: ignore[assignment]
             return _status("--env", ENV, "--logdir", str(folder))
 
@@ -186,7 +186,7 @@ LINES = [
     "--env_kwargs [1]", "--env_kwargs 5", "--env_kwargs {", '--env_kwargs {"nonsense":1}',
     "--episodes 0", "--episodes -1", "--episodes x", "--num_rollouts 0", "--policy nonsense",
     "--seed -1", "--seed 12345678901234567890123", "--seed x", "--stage nonsense",
-    "--preset nonsense", "--report /dev/full", "--report /proc/x/y", "--report /no/such/folder/r",
+    "--preset nonsense", "--report /dev/full", "--report /proc/x/y", "--report /dev/null/r",
     "--latent_size 0", "--rnn_hidden 0", "--vae_epochs 0", "--rnn_seq_len 0", "--ctrl_sigma0 1e300",
     "--ctrl_sigma0 nan", "--ctrl_pop_size 1", "--vae_learning_rate inf", "--vae_beta -1",
     "--device nonsense", "--ctrl_evaluator nonsense", "--ctrl_n_samples 0", "--nonsense 1",

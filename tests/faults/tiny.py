@@ -162,8 +162,13 @@ STAGES = (collect, train_v, train_m, train_c, report)
 def train(folder: Path, settings: Settings | None = None) -> None:
     """All stages, from wherever the folder is, under the lock that the command line takes."""
     with locked(folder):
-        for stage in STAGES:
-            stage(folder, settings or Settings())
+        go_on(folder, settings)
+
+
+def go_on(folder: Path, settings: Settings | None = None) -> None:
+    """The same, for whoever holds the lock already."""
+    for stage in STAGES:
+        stage(folder, settings or Settings())
 
 
 def plain(value: Any) -> Any:
