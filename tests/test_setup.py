@@ -13,7 +13,7 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
-LARGEST_TREE = 45 * 2**20
+LARGEST_TREE = 64 * 2**20
 
 
 @pytest.fixture(scope="module")
