@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-LONGEST_ROOM = 250
+LONGEST_ROOM = 350
 GRAB_BAGS = {"common", "helpers", "misc", "tools", "util", "utils"}
 ROW = re.compile(r"^\| (\d) \| `(\w+)` \| ([^|]+?) \|", re.MULTILINE)
 
