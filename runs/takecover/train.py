@@ -54,8 +54,8 @@ HELD_OUT = 100  # games that M does not learn from
 TEMPERATURES = (0.1, 0.5, 1.0, 1.15, 1.3)
 GENERATIONS = 40
 # Real games: for the audit and the choice; for the final test, the other temperatures, the blind.
-GAMES = {"audit": 50, "select": 64, "test": 1000, "table": 100, "blind": 100, "sweep": 300}
-GAMES["script"] = 40  # the slow one
+GAMES = {"audit": 50, "select": 64, "test": 1000, "table": 60, "blind": 100, "sweep": 100}
+GAMES["script"] = 30  # the slow one
 CHUNK = 100  # games written at a time
 BACKWARDS = False  # set by the flag of this name
 
