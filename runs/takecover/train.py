@@ -54,7 +54,7 @@ HELD_OUT = 100  # games that M does not learn from
 TEMPERATURES = (0.1, 0.5, 1.0, 1.15, 1.3)
 GENERATIONS = 40
 # Real games: for the audit and the choice; for the final test, the other temperatures, the blind.
-GAMES = {"audit": 50, "select": 64, "test": 1000, "table": 60, "blind": 100, "sweep": 100}
+GAMES = {"audit": 50, "select": 64, "test": 1000, "table": 60, "blind": 100, "walk": 300}
 GAMES["script"] = 30  # the slow one
 CHUNK = 100  # games written at a time
 BACKWARDS = False  # set by the flag of this name
@@ -461,10 +461,10 @@ def test() -> None:
         more = {"tau": temperature, **dream_score(temperature)}
         add(name, search_name(temperature), functools.partial(live, agent), games, **more)
     for name in ("no-op", "random", "held", "sweep 125", "sweep 100"):
-        count = GAMES["sweep" if "sweep" in name else "blind"]
+        count = GAMES["walk" if "sweep" in name else "blind"]
         add(f"blind: {name}", name, functools.partial(live, Blind(name)), count)
     own = "blind: the shipped agent's moves of another game"
-    add(own, "replayed", functools.partial(live, Blind("replayed")), GAMES["blind"])
+    add(own, "replayed", functools.partial(live, Blind("replayed")), GAMES["walk"])
     add("a script that reads the fireballs from the game", "script", dodge, GAMES["script"])
     write_json(LOGDIR / "report.json", {"rows": rows})
 
