@@ -43,6 +43,11 @@ def test_the_readme_has_the_scores_and_what_two_cores_reach(root: Path, shipped:
     before = scores(root / "book" / "experiments" / "before_edits.json")
     wanted = (now["gymnasium", "mean"], now["envpool", "sampled"], before["gymnasium", "mean"])
     assert all(score in text for score in wanted), wanted
+    report = root / "wmlib" / "pretrained" / "takecover" / "report.json"
+    rows = json.loads(report.read_text(encoding="utf-8"))["rows"]
+    tics = {row["agent"]: f"{row['mean']:.0f} ± {row['ci95']:.0f}" for row in rows}
+    assert f"over 1,000 games it survives {tics[rows[0]['agent']]} tics" in text
+    assert f"with closed eyes, {tics['blind: sweep 100']}." in text
 
 
 def test_beta_fits_the_error_that_v_has(root: Path, shipped: Path) -> None:
