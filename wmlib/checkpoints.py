@@ -194,10 +194,7 @@ def read_json(path: _Path, *keys: str) -> Any:
 
 
 def load_weights(model: nn.Module, state: dict[str, Tensor], origin: str) -> None:
-    """Load a state dict, comparing names, shapes and kinds first.
-
-    ValueError if they do not fit, or a weight is no number; names the first difference.
-    """
+    """Load a state dict; ValueError names the first name, shape, kind or value that is amiss."""
     wanted = model.state_dict()
     for key in sorted(wanted.keys() ^ state.keys()):
         where = "is missing from" if key in wanted else "is unknown to the model, but stands in"
@@ -226,10 +223,7 @@ def check_averages(adam: torch.optim.Optimizer) -> None:
 
 
 def check_settings(origin: _Path, recorded: dict[str, Any], settings: dict[str, Any]) -> None:
-    """Compare what a resumed stage was begun with and what it is asked to go on with.
-
-    ValueError if they differ; names the first setting that does, and both values.
-    """
+    """ValueError if a stage is to go on with another setting than it began with; names both."""
     for key, value in settings.items():
         if recorded.get(key, value) != value:
             raise ValueError(
