@@ -41,17 +41,14 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
     # Every stage in seconds: whether it runs, not whether it learns.
     "smoke": {
-        "rollouts": [{"num_rollouts": 4, "seq_len": 40, "policy": "brownian"}],
-        "episodes": 2,
-        "vae": {"num_epochs": 2, "epoch_size": 64},
-        "rnn": {"num_epochs": 2, "seq_len": 8},
+        "rollouts": [{"num_rollouts": 4, "seq_len": 40, "policy": "brownian"}], "episodes": 2,
+        "vae": {"num_epochs": 2, "epoch_size": 64}, "rnn": {"num_epochs": 2, "seq_len": 8},
         "ctrl": {"pop_size": 4, "n_samples": 1, "num_generations": 2, "time_limit": 40,
                  "max_workers": 2},
     },
     # A driver that clearly beats chance, within a quarter of an hour on two cores.
     "quick": {
-        "rollouts": [{"num_rollouts": 96, "seq_len": 300, "policy": "brownian"}],
-        "episodes": 10,
+        "rollouts": [{"num_rollouts": 96, "seq_len": 300, "policy": "brownian"}], "episodes": 10,
         "vae": {"train_batch_size": 100, "num_epochs": 6, "epoch_size": 15_000,
                 "sample_interval": 3},
         "rnn": {"batch_size": 64, "seq_len": 64, "num_epochs": 140},
