@@ -23,7 +23,6 @@ STAGES = {"vae": WMVAEConfig, "rnn": WMMDNRNNConfig, "ctrl": WMControllerConfig}
 # Set by flags without a stage, or by the environment.
 SHARED = {"height", "width", "latent_size", "hidden_size", "action_size", "data_dir", "logdir"}
 SHARED |= {"env_name", "env_kwargs", "device", "seed", "extra"}
-
 BACKENDS = {"envpool": "envpool", "auto": "auto"}  # of a test; Gymnasium's, if not asked for
 
 
@@ -43,11 +42,8 @@ def _object(text: str) -> dict[str, Any]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="wmlib",
-        allow_abbrev=False,
-        description="Train and test the world model of Ha & Schmidhuber (2018): V, M and C.",
-    )
+    about = "Train and test the world model of Ha & Schmidhuber (2018): V, M and C."
+    parser = argparse.ArgumentParser(prog="wmlib", allow_abbrev=False, description=about)
     add = parser.add_argument
     add("--env", default="CarRacing-v3", help="Gymnasium id, or module:Id")
     add("--env_kwargs", type=_object, default={}, help="JSON, as in '{\"continuous\": false}'")
@@ -72,33 +68,25 @@ def _parser() -> argparse.ArgumentParser:
     for stage, config in STAGES.items():
         group = parser.add_argument_group(f"stage {stage}")
         for knob in dataclasses.fields(config):
-            if knob.name not in SHARED:
-                _add_knob(group, stage, knob)
+            if knob.name in SHARED:
+                continue
+            kind: dict[str, Any] = {"action": argparse.BooleanOptionalAction}
+            if knob.type != "bool":
+                kind = {"type": {"int": int, "float": float, "str": str}[str(knob.type)]}
+            about = f"{knob.metadata['about']} (default: {knob.default})"
+            if knob.name == "num_epochs":
+                about = argparse.SUPPRESS  # --vae_epochs and --rnn_epochs say it
+            group.add_argument(f"--{stage}_{knob.name}", default=None, help=about, **kind)
     return parser
-
-
-def _add_knob(group: Any, stage: str, knob: dataclasses.Field[Any]) -> None:
-    options: dict[str, Any] = {"help": f"{knob.metadata['about']} (default: {knob.default})"}
-    if knob.type == "bool":
-        options["action"] = argparse.BooleanOptionalAction
-    else:
-        options["type"] = {"int": int, "float": float, "str": str}[str(knob.type)]
-    if knob.name == "num_epochs":
-        options["help"] = argparse.SUPPRESS  # --vae_epochs and --rnn_epochs say it
-    group.add_argument(f"--{stage}_{knob.name}", default=None, **options)
 
 
 def _settings(args: argparse.Namespace, preset: dict[str, Any]) -> dict[str, Any]:
     """The preset's fields of each stage, overruled by the flags given."""
+    flags = vars(args) | {"vae_device": args.device, "rnn_device": args.device}
+    flags |= {"vae_latent_size": args.latent_size, "rnn_hidden_size": args.rnn_hidden}
     settings = {}
     for stage, config in STAGES.items():
-        given = {
-            knob.name: getattr(args, f"{stage}_{knob.name}", None)
-            for knob in dataclasses.fields(config)
-        }
-        given["device"] = args.device if stage != "ctrl" else None
-        given["latent_size"] = args.latent_size if stage == "vae" else None
-        given["hidden_size"] = args.rnn_hidden if stage == "rnn" else None
+        given = {f.name: flags.get(f"{stage}_{f.name}") for f in dataclasses.fields(config)}
         settings[stage] = preset[stage] | {k: v for k, v in given.items() if v is not None}
     return settings
 
@@ -109,16 +97,9 @@ def _run(args: argparse.Namespace) -> Run:
     first, *others = preset["rollouts"]
     given = {"num_rollouts": args.num_rollouts, "policy": args.policy}
     first = first | {key: value for key, value in given.items() if value is not None}
-    return Run(
-        args.env,
-        args.data_dir,
-        args.logdir,
-        [first, *others],
-        env_kwargs=args.env_kwargs,
-        seed=args.seed,
-        precompute=not args.no_precompute_latents,
-        **_settings(args, preset),
-    )
+    settings = _settings(args, preset) | {"env_kwargs": args.env_kwargs, "seed": args.seed}
+    settings["precompute"] = not args.no_precompute_latents
+    return Run(args.env, args.data_dir, args.logdir, [first, *others], **settings)
 
 
 def _train(args: argparse.Namespace) -> None:
@@ -130,27 +111,20 @@ def _train(args: argparse.Namespace) -> None:
         return
     if args.stage == "all":
         run.check_windows()
-    steps = {"vae": run.train_vae, "rnn": run.train_rnn, "ctrl": run.train_ctrl}
-    for stage, step in steps.items():
+    for stage in STAGES:
         if args.stage in ("all", stage):
             print(f"stage {stage} → {run.logdir}")
-            step()
+            getattr(run, f"train_{stage}")()
 
 
 def _test(args: argparse.Namespace, logdir: str | None) -> None:
     make_env(args.env, **args.env_kwargs).close()  # a wrong name is said before missing weights
     preset = PRESETS[args.preset]
-    ctrl = _settings(args, preset)["ctrl"]
-    options = {
-        "env_name": args.env,
-        "env_kwargs": args.env_kwargs,
-        "episodes": preset["episodes"] if args.episodes is None else args.episodes,
-        "seed": args.seed,
-        "time_limit": ctrl.get("time_limit", TIME_LIMIT),
-        "backend": BACKENDS.get(ctrl.get("evaluator", ""), "gymnasium"),
-        "display": ctrl.get("display", True),
-    }
-    options |= {key: ctrl[key] for key in ("max_workers",) if key in ctrl}
+    ctrl = {"time_limit": TIME_LIMIT, "display": True} | _settings(args, preset)["ctrl"]
+    options = {key: ctrl[key] for key in ("time_limit", "display", "max_workers") if key in ctrl}
+    options |= {"env_name": args.env, "env_kwargs": args.env_kwargs, "seed": args.seed}
+    options["episodes"] = args.episodes or preset["episodes"]
+    options["backend"] = BACKENDS.get(ctrl.get("evaluator", ""), "gymnasium")
     acting = {"device": args.device or "cuda", "sample_z": ctrl.get("sample_z", False)}
     if logdir is None and (Path(args.logdir) / "ctrl" / "best.tar").exists():
         logdir = args.logdir  # one's own comes first
@@ -163,9 +137,8 @@ def _test(args: argparse.Namespace, logdir: str | None) -> None:
             )
         options["time_limit"] = world.info.get("time_limit", options["time_limit"])
         print(f"testing the agent that ships with wmlib: {args.logdir} holds none")
-        agent = world.agent(**acting)
-        report = score({"V + M, the shipped agent": agent}, args.report, **options)
-        print(_in_words(report["rows"]))
+        agents: dict[str, Any] = {"V + M, the shipped agent": world.agent(**acting)}
+        print(_in_words(score(agents, args.report, **options)["rows"]))
         return
     path = args.report or f"{logdir}/report.json"
     print(f"testing the agent in {logdir}")
@@ -236,9 +209,8 @@ def _work(args: argparse.Namespace) -> None:
     if not args.test:
         with contextlib.nullcontext() if args.generate_only else locked(args.logdir):
             _train(args)
-        logdir = args.logdir
     if args.test or (args.stage == "all" and not args.generate_only):
-        _test(args, logdir)
+        _test(args, logdir if args.test else args.logdir)
 
 
 if __name__ == "__main__":

@@ -19,9 +19,11 @@ from torch import Tensor, nn
 if sys.platform != "win32":
     import fcntl
 
+_Path = str | os.PathLike[str]
+
 
 @contextmanager
-def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
+def atomic_path(path: _Path) -> Iterator[Path]:
     """A temporary path beside ``path``, renamed to it when the block ends without an error.
 
     Readers see the old file or the new one, never a part, even when the power fails. The name's
@@ -33,8 +35,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         raise ValueError(f"{path} is no ordinary file and is not replaced: name another one")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        prefix = f".writing-{os.getpid()}-"
-        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=prefix, suffix=path.suffix)
+        descriptor, name = tempfile.mkstemp(path.suffix, f".writing-{os.getpid()}-", path.parent)
         os.close(descriptor)
         temporary = Path(name)
         yield temporary
@@ -53,7 +54,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 @contextmanager
-def locked(folder: str | os.PathLike[str]) -> Iterator[None]:
+def locked(folder: _Path) -> Iterator[None]:
     """Nobody else writes in ``folder`` meanwhile; what killed runs half wrote there is removed.
 
     The system frees the lock when its holder dies, however it dies. (On Windows there is none.)
@@ -91,7 +92,7 @@ def _reason(error: Exception) -> str:
 
 @contextmanager
 def reading(
-    path: str | os.PathLike[str], fault: str = "cannot be read", cure: str = "delete or replace it"
+    path: _Path, fault: str = "cannot be read", cure: str = "delete or replace it"
 ) -> Iterator[None]:
     """The door for files: what is wrong with one is a ValueError of its name, fault and cure."""
     try:
@@ -128,27 +129,21 @@ def check_fingerprint(found: Any, wanted: str | None) -> None:
         raise ValueError("its contents do not fit its checksum: a bit flipped, or it was edited")
 
 
-def save_checkpoint(path: str | os.PathLike[str], payload: dict[str, Any]) -> None:
+def save_checkpoint(path: _Path, payload: dict[str, Any]) -> None:
     """Write tensors, numbers, strings and containers of them, to be read without pickles of ours.
 
-    Args:
-        path: ``<logdir>/{vae,mdrnn,ctrl}/{best,checkpoint}.tar``.
-        payload: Holds at least ``state_dict``; the versions that wrote it, and a checksum, are
-            added.
+    ``payload`` has at least ``state_dict``; the versions that wrote it, and a checksum, are added.
     """
     payload = payload | {"versions": versions()}
     with atomic_path(path) as temporary:
         torch.save(payload | {"checksum": fingerprint(payload)}, temporary)
 
 
-def load_checkpoint(
-    path: str | os.PathLike[str], map_location: str | torch.device = "cpu"
-) -> dict[str, Any]:
+def load_checkpoint(path: _Path, map_location: str | torch.device = "cpu") -> dict[str, Any]:
     """Read a checkpoint with ``weights_only=True``.
 
-    Raises:
-        FileNotFoundError: If there is none; says which stage writes it.
-        ValueError: If the file is half-written, damaged, foreign or wants code to be run.
+    FileNotFoundError if there is none; says which stage writes it. ValueError if the file is
+    half-written, damaged, foreign or wants code to be run.
     """
     path = Path(path)
     if not path.exists():
@@ -172,7 +167,7 @@ def load_checkpoint(
     return payload
 
 
-def write_json(path: str | os.PathLike[str], value: Any) -> None:
+def write_json(path: _Path, value: Any) -> None:
     """Write ``value`` as indented JSON, whole or not at all; an object gets a checksum.
 
     ValueError if a number in it is none: JSON has no NaN.
@@ -180,16 +175,13 @@ def write_json(path: str | os.PathLike[str], value: Any) -> None:
     if isinstance(value, dict):
         value = value | {"checksum": fingerprint(json.dumps(value))}
     with atomic_path(path) as temporary, reading(path, "is not written", "look at the numbers"):
-        text = json.dumps(value, indent=1, allow_nan=False)
-        temporary.write_text(text + "\n", encoding="utf-8")
+        temporary.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
 
-def read_json(path: str | os.PathLike[str], *keys: str) -> Any:
+def read_json(path: _Path, *keys: str) -> Any:
     """Read JSON; with ``keys``, an object that has all of them.
 
-    Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If the file is not JSON, is damaged, or lacks a key.
+    FileNotFoundError if there is none; ValueError if it is not JSON, is damaged, or lacks a key.
     """
     with reading(path, "is not JSON of ours", "delete it or restore it"):
         value = json.loads(Path(path).read_text(encoding="utf-8"))
@@ -202,11 +194,7 @@ def read_json(path: str | os.PathLike[str], *keys: str) -> Any:
 
 
 def load_weights(model: nn.Module, state: dict[str, Tensor], origin: str) -> None:
-    """Load a state dict, comparing names, shapes and kinds first.
-
-    Raises:
-        ValueError: If they do not fit, or a weight is no number; names the first difference.
-    """
+    """Load a state dict; ValueError names the first name, shape, kind or value that is amiss."""
     wanted = model.state_dict()
     for key in sorted(wanted.keys() ^ state.keys()):
         where = "is missing from" if key in wanted else "is unknown to the model, but stands in"
@@ -234,14 +222,8 @@ def check_averages(adam: torch.optim.Optimizer) -> None:
                 raise ValueError("Adam's averages do not fit the weights")
 
 
-def check_settings(
-    origin: str | os.PathLike[str], recorded: dict[str, Any], settings: dict[str, Any]
-) -> None:
-    """Compare what a resumed stage was begun with and what it is asked to go on with.
-
-    Raises:
-        ValueError: If they differ; names the first setting that does, and both values.
-    """
+def check_settings(origin: _Path, recorded: dict[str, Any], settings: dict[str, Any]) -> None:
+    """ValueError if a stage is to go on with another setting than it began with; names both."""
     for key, value in settings.items():
         if recorded.get(key, value) != value:
             raise ValueError(

@@ -1,6 +1,6 @@
 """From nothing to a driver, stage by stage."""
 
-from collections.abc import Callable
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -37,29 +37,20 @@ PRESETS: dict[str, dict[str, Any]] = {
     # The paper's sizes and the reference page's defaults, for whoever sets the rest by hand.
     "none": {
         "rollouts": [{"num_rollouts": 1000, "policy": "random"}],
-        "episodes": 100,
-        "vae": {},
-        "rnn": {},
-        "ctrl": {},
+        "episodes": 100, "vae": {}, "rnn": {}, "ctrl": {},
     },
     # Every stage in seconds: whether it runs, not whether it learns.
     "smoke": {
-        "rollouts": [{"num_rollouts": 4, "seq_len": 40, "policy": "brownian"}],
-        "episodes": 2,
-        "vae": {"num_epochs": 2, "epoch_size": 64},
-        "rnn": {"num_epochs": 2, "seq_len": 8},
-        "ctrl": {
-            "pop_size": 4, "n_samples": 1, "num_generations": 2, "time_limit": 40,
-            "max_workers": 2,
-        },
+        "rollouts": [{"num_rollouts": 4, "seq_len": 40, "policy": "brownian"}], "episodes": 2,
+        "vae": {"num_epochs": 2, "epoch_size": 64}, "rnn": {"num_epochs": 2, "seq_len": 8},
+        "ctrl": {"pop_size": 4, "n_samples": 1, "num_generations": 2, "time_limit": 40,
+                 "max_workers": 2},
     },
     # A driver that clearly beats chance, within a quarter of an hour on two cores.
     "quick": {
-        "rollouts": [{"num_rollouts": 96, "seq_len": 300, "policy": "brownian"}],
-        "episodes": 10,
-        "vae": {
-            "train_batch_size": 100, "num_epochs": 6, "epoch_size": 15_000, "sample_interval": 3,
-        },
+        "rollouts": [{"num_rollouts": 96, "seq_len": 300, "policy": "brownian"}], "episodes": 10,
+        "vae": {"train_batch_size": 100, "num_epochs": 6, "epoch_size": 15_000,
+                "sample_interval": 3},
         "rnn": {"batch_size": 64, "seq_len": 64, "num_epochs": 140},
         "ctrl": {"pop_size": 16, "n_samples": 2, "num_generations": 14, "patience": 60},
     },
@@ -71,10 +62,8 @@ class Run:
     """A whole training: where things are, and the settings of each stage.
 
     Attributes:
-        env_name: Gymnasium id or ``module:Id``.
-        env_kwargs: Further arguments of the environment.
-        data_dir: Folder of the rollouts.
-        logdir: Folder of checkpoints and logs.
+        env_name, env_kwargs: Gymnasium id or ``module:Id``, and arguments of the environment.
+        data_dir, logdir: Folders of the rollouts, and of checkpoints and logs.
         rollouts: Calls of ``generate_rollouts``, in order.
         vae, rnn, ctrl: Fields of the three configurations.
         seed: Seed of everything.
@@ -96,24 +85,21 @@ class Run:
         env = make_env(self.env_name, **self.env_kwargs)  # a wrong name fails before any work
         env.close()
         places: dict[str, Any] = {"logdir": self.logdir, "seed": self.seed}
-        data: dict[str, Any] = {"data_dir": self.data_dir}
-        self.vae_config = WMVAEConfig(64, 64, **(places | data | self.vae))
-        sizes: dict[str, Any] = {
-            "latent_size": self.vae_config.latent_size,
-            "action_size": ActionMap(env.action_space).size,
-        }
-        self.rnn_config = WMMDNRNNConfig(**(places | data | sizes | self.rnn))
+        data = places | {"data_dir": self.data_dir}
+        self.vae_config = WMVAEConfig(64, 64, **(data | self.vae))
+        sizes: dict[str, Any] = {"latent_size": self.vae_config.latent_size}
+        sizes["action_size"] = ActionMap(env.action_space).size
+        self.rnn_config = WMMDNRNNConfig(**(data | sizes | self.rnn))
         sizes["hidden_size"] = self.rnn_config.hidden_size
         named: dict[str, Any] = {"env_name": self.env_name, "env_kwargs": self.env_kwargs}
         self.ctrl_config = WMControllerConfig(**(places | sizes | named | self.ctrl))
 
     def collect(self) -> None:
         """Stage 0: rollouts; those that are there already are kept."""
+        ray, workers = self.ctrl_config.evaluator == "ray", self.ctrl_config.max_workers
+        options: dict[str, Any] = {"num_workers": workers, "env_kwargs": self.env_kwargs}
         for call in self.rollouts:
-            generate: Callable[..., Any] = generate_rollouts
-            if self.ctrl_config.evaluator == "ray":
-                generate = _cluster().collect_on_cluster
-            options = {"num_workers": self.ctrl_config.max_workers, "env_kwargs": self.env_kwargs}
+            generate = _cluster().collect_on_cluster if ray else generate_rollouts
             generate(self.data_dir, self.env_name, seed=self.seed, **(options | call))
 
     def check_windows(self) -> None:
@@ -166,19 +152,15 @@ class Run:
         """Stage 3: C, in the world, on a cluster or in M's dream."""
         agent = load_agent(self.ctrl_config, self.vae_config.device)
         evaluator = self._evaluator(agent)
-        try:
+        with nullcontext() if evaluator is None else closing(evaluator):
             train_controller(self.ctrl_config, agent, evaluator)
-        finally:
-            if evaluator is not None:
-                evaluator.close()
 
     def _evaluator(self, agent: Agent) -> Evaluator | None:
         """Where fitness comes from, if it is not this machine's environments."""
         config = self.ctrl_config
         if config.evaluator == "ray":
-            ray: Evaluator = _cluster().RayEvaluator(
-                agent, config.env_name, **world_options(config)
-            )
+            options = world_options(config)
+            ray: Evaluator = _cluster().RayEvaluator(agent, config.env_name, **options)
             return ray
         if config.evaluator != "dream":
             return None
@@ -207,13 +189,11 @@ class Run:
         """Held-out frames over their reconstructions, as a picture."""
         rollouts = [read_rollout(file) for file in rollout_files(self.data_dir)[-8:]]
         moments = np.linspace(0.05, 0.95, len(rollouts))  # early, middle and late in an episode
-        frames = np.stack(
-            [r.observations[int(m * len(r))] for r, m in zip(rollouts, moments, strict=True)]
-        )
+        pairs = zip(rollouts, moments, strict=True)
+        frames = np.stack([r.observations[int(m * len(r))] for r, m in pairs])
         x = frames_to_tensor(frames).to(next(vae.parameters()).device)
-        recon = tensor_to_frames(vae(x)[0])
-        picture = np.concatenate([np.hstack(list(frames)), np.hstack(list(recon))])
-        self._picture(f"vae/samples/epoch_{epoch:03d}.png", picture)
+        rows = [np.hstack(list(row)) for row in (frames, tensor_to_frames(vae(x)[0]))]
+        self._picture(f"vae/samples/epoch_{epoch:03d}.png", np.concatenate(rows))
 
     def _film(self, mdrnn: nn.Module, epoch: int) -> None:
         """Three dreams beside each other, as a GIF, fed the actions of a real episode."""
@@ -239,7 +219,6 @@ class Run:
 
 def _cluster() -> Any:
     """``wmlib.fast.ray``."""
-    cluster = faster("ray")
-    if cluster is None:
+    if (cluster := faster("ray")) is None:
         raise RuntimeError("a Ray cluster needs wmlib.fast, which is not there")
     return cluster
