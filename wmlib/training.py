@@ -188,9 +188,8 @@ class Fit:
         self.folder = Path(config.logdir) / stage
         self.optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate, fused=True)
         self.early = EarlyStopping("min", config.early_stopping_patience)
-        self.plateau = ReduceLROnPlateau(
-            self.optimizer, "min", config.scheduler_patience, factor=config.scheduler_factor
-        )
+        patience, factor = config.scheduler_patience, config.scheduler_factor
+        self.plateau = ReduceLROnPlateau(self.optimizer, "min", patience, factor=factor)
         self.history, self.origin = History(), origin or {}
         if not config.noreload and (self.folder / "checkpoint.tar").exists():
             if (self.folder / "best.tar").exists():
@@ -202,7 +201,7 @@ class Fit:
         self, train: Batches, test: Batches,
         on_sample: OnSample | None = None, sample_interval: int = 1,
     ) -> History:  # fmt: skip
-        """A row per epoch, until they or the patience end; whatever acts like ``Batches`` will do."""
+        """A row per epoch, until they or the patience end; what acts like ``Batches`` will do."""
         if memory := faster("memory"):
             memory.keep_freed_memory()
         epochs = self.config.num_epochs
@@ -275,9 +274,10 @@ class Fit:
         """The mean of each value that ``work`` gives over the batches; {} without batches."""
         sums: Losses = {}
         title, quiet = f"{self.stage} {epoch + 1}", not self.display
-        for batch in tqdm(data(epoch), title, len(data), leave=False, unit="batch", disable=quiet):
-            for key, value in work(batch).items():
-                sums[key] = sums.get(key, torch.zeros_like(value)) + value.detach()
+        with tqdm(data(epoch), title, len(data), leave=False, unit="batch", disable=quiet) as bar:
+            for batch in bar:
+                for key, value in work(batch).items():
+                    sums[key] = sums.get(key, torch.zeros_like(value)) + value.detach()
         return {key: float(value) / len(data) for key, value in sums.items()}
 
     def _save(self) -> None:
