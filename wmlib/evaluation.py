@@ -16,17 +16,10 @@ from wmlib.world import load_trained
 
 
 def evaluate(
-    agent: Policy | str,
-    env_name: str = "CarRacing-v3",
-    episodes: int = 100,
-    seed: int = 0,
-    time_limit: int = TIME_LIMIT,
-    backend: str = "gymnasium",
-    max_workers: int = 32,
-    env_kwargs: dict[str, Any] | None = None,
-    name: str = "agent",
-    display: bool = False,
-) -> dict[str, Any]:
+    agent: Policy | str, env_name: str = "CarRacing-v3", episodes: int = 100, seed: int = 0,
+    time_limit: int = TIME_LIMIT, backend: str = "gymnasium", max_workers: int = 32,
+    env_kwargs: dict[str, Any] | None = None, name: str = "agent", display: bool = False,
+) -> dict[str, Any]:  # fmt: skip
     """Full episodes on fresh tracks, none of which was ever trained or selected on.
 
     Args:
@@ -103,14 +96,9 @@ def score(agents: dict[str, Policy | str], report: str | None, **options: Any) -
 
 
 def test_trained_model(
-    logdir: str,
-    env_name: str | None = None,
-    episodes: int = 100,
-    seed: int = 0,
-    report: str | None = None,
-    acting: dict[str, Any] | None = None,
-    **options: Any,
-) -> dict[str, Any]:
+    logdir: str, env_name: str | None = None, episodes: int = 100, seed: int = 0,
+    report: str | None = None, acting: dict[str, Any] | None = None, **options: Any,
+) -> dict[str, Any]:  # fmt: skip
     """Score random play, and beside it the agent that a training left in ``logdir``.
 
     Args:

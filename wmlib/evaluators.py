@@ -20,12 +20,7 @@ STEP_COST = 0.1  # of a step not driven: what CarRacing charges for one that is
 
 @dataclass
 class Scores:
-    """What a population got.
-
-    Attributes:
-        returns: (P, E), a row per candidate, a column per episode.
-        steps: Environment steps that were driven.
-    """
+    """A population's returns (P, E), a row per candidate, and the environment steps driven."""
 
     returns: np.ndarray
     steps: int
@@ -50,13 +45,9 @@ class Evaluator(Protocol):
 
 
 def play_returns(
-    envs: VectorImageEnv,
-    policy: Policy,
-    seeds: Sequence[int],
-    time_limit: int,
-    patience: int = 0,
-    on_end: Callable[[int], Any] = lambda ended: None,
-) -> tuple[np.ndarray, np.ndarray]:
+    envs: VectorImageEnv, policy: Policy, seeds: Sequence[int], time_limit: int,
+    patience: int = 0, on_end: Callable[[int], Any] = lambda ended: None,
+) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
     """Undiscounted returns and steps driven, each (N,), of one episode per seed.
 
     An episode that patience ended is charged for every step it did not drive, so that standing
@@ -68,8 +59,7 @@ def play_returns(
         steps[step.rows] += 1
         stopped = step.rows[step.impatient]
         returns[stopped] -= STEP_COST * (time_limit - steps[stopped])
-        ended = int((step.terminated | step.truncated).sum())
-        if ended:
+        if ended := int((step.terminated | step.truncated).sum()):
             on_end(ended)
     return returns, steps
 
@@ -85,15 +75,9 @@ class LocalEvaluator:
     """
 
     def __init__(
-        self,
-        agent: Agent,
-        env_name: str,
-        time_limit: int = TIME_LIMIT,
-        patience: int = 0,
-        backend: str = "auto",
-        max_workers: int = 32,
-        env_kwargs: dict[str, Any] | None = None,
-    ) -> None:
+        self, agent: Agent, env_name: str, time_limit: int = TIME_LIMIT, patience: int = 0,
+        backend: str = "auto", max_workers: int = 32, env_kwargs: dict[str, Any] | None = None,
+    ) -> None:  # fmt: skip
         self.agent, self.env_name = agent, env_name
         self.time_limit, self.patience = time_limit, patience
         self.world = (backend, max_workers, env_kwargs)
@@ -146,15 +130,10 @@ class DreamEvaluator:
     """
 
     def __init__(
-        self,
-        agent: Agent,
-        rollouts: list[Rollout],
-        temperature: float = 1.0,
-        burn_in: int = 30,
-        time_limit: int = TIME_LIMIT,
-        end_probability: float = 0.5,
+        self, agent: Agent, rollouts: list[Rollout], temperature: float = 1.0, burn_in: int = 30,
+        time_limit: int = TIME_LIMIT, end_probability: float = 0.5,
         living_reward: float | None = None,
-    ) -> None:
+    ) -> None:  # fmt: skip
         device, cell = str(agent.device), agent.cell
         self.agent = agent
         self.dream = Dream(agent.vae, cell, rollouts, temperature, burn_in, device, fast=True)  # type: ignore[arg-type]

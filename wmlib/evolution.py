@@ -45,15 +45,12 @@ def mean_return(returns: np.ndarray) -> np.ndarray:
 
 
 def train_controller(
-    config: WMControllerConfig,
-    agent: Agent | None = None,
-    evaluator: Evaluator | None = None,
-    start: np.ndarray | None = None,
-    axes: Callable[[np.ndarray], np.ndarray] | None = None,
+    config: WMControllerConfig, agent: Agent | None = None, evaluator: Evaluator | None = None,
+    start: np.ndarray | None = None, axes: Callable[[np.ndarray], np.ndarray] | None = None,
     fitness: Callable[[np.ndarray], np.ndarray] = mean_return,
     more_tracks: Callable[[Played], list[int]] | None = None,
     on_generation: Callable[[dict[str, float]], None] | None = None,
-) -> History:
+) -> History:  # fmt: skip
     """Evolve C; ``<logdir>/ctrl`` gets checkpoints, the search's state and a row per generation.
 
     All candidates of a generation play the same fresh tracks. Every tenth generation the CMA mean
@@ -62,14 +59,11 @@ def train_controller(
     Args:
         config: Every setting. What an ``agent`` or an ``evaluator`` brings with it is theirs.
         agent: V and M, and C's architecture; from the logdir by default.
-        evaluator: Where fitness comes from; see ``Evaluator``. This machine's environments by
-            default.
-        start: The first mean; by default the recorded search's, and else zeros, which is a car
-            that moves.
+        evaluator: Where fitness comes from; this machine's environments by default.
+        start: The first mean; by default the recorded one, else zeros, which is a car that moves.
         axes: What the search's coordinates mean; see ``Search``. The weights by default.
         fitness: From returns (P, E) to what candidates are compared by (P,).
-        more_tracks: Seeds of tracks to play beside the fresh ones, from all that was played; none
-            by default.
+        more_tracks: Seeds of tracks to play beside the fresh ones, from all that was played.
         on_generation: Called with every new row.
 
     Returns:
@@ -94,15 +88,17 @@ def train_controller(
     with ExitStack() as stack:
         stack.enter_context(locked(folder))
         with reading(path, "is no search to go on with", "restore it, or delete it to begin anew"):
-            recorded = _recorded(path)
+            recorded = read_json(path, "settings", "rows", "fitness") if path.exists() else {}
             if start is None:
                 zeros = np.zeros(len(flatten_parameters(agent.controller.parameters())))
                 start = np.array(recorded["settings"]["start"]) if recorded else zeros
             search = Search(start, config.sigma0, config.pop_size, config.seed, axes=axes)
             settings = {key: getattr(config, key) for key in SETTINGS} | {"start": start.tolist()}
-            tricks = {"axes": axes, "fitness": fitness, "more_tracks": more_tracks}
-            settings |= {part: trick and _name(trick) for part, trick in tricks.items()}
-            state = recorded or {"settings": settings, "rows": [], "fitness": [], "played": []}
+            tricks: dict[str, Any] = {"axes": axes, "fitness": fitness, "more_tracks": more_tracks}
+            for part, trick in tricks.items():  # by the name of the function, or of its class
+                settings[part] = trick and getattr(trick, "__name__", type(trick).__name__)
+            # Older records do not say what was played.
+            state = {"settings": settings, "rows": [], "fitness": [], "played": []} | recorded
             check_settings(path, state["settings"], settings)
             _replay(folder, config, state, search, agent)
         rows: History = state["rows"]
@@ -114,35 +110,30 @@ def train_controller(
         evaluator = evaluator or LocalEvaluator(agent, config.env_name, **world_options(config))
         if own:
             stack.callback(evaluator.close)
-        bar = tqdm(total=config.num_generations, initial=len(rows), desc="ctrl", unit="generation",
-                   disable=not config.display)  # fmt: skip
+        total, hidden = config.num_generations, not config.display
+        bar = tqdm(total=total, initial=len(rows), desc="ctrl", unit="generation", disable=hidden)
         stack.callback(bar.close)
         while len(rows) < config.num_generations and _top(rows) < config.target_return:
             row = _generation(config, search, evaluator, state, fitness, more_tracks)
             rows.append(row)
-            _save(folder, config, state, search, agent)
+            _save(config, state, search, agent)
             bar.update()
-            bar.set_postfix(
-                mean=f"{row['mean']:.0f}", best=f"{row['best']:.0f}", top=f"{_top(rows):.0f}"
-            )
+            shown = {"mean": row["mean"], "best": row["best"], "top": _top(rows)}
+            bar.set_postfix(**{key: f"{value:.0f}" for key, value in shown.items()})
             if on_generation is not None:
                 on_generation(row)
     return rows
 
 
 def _generation(
-    config: WMControllerConfig,
-    search: Search,
-    evaluator: Evaluator,
-    state: dict[str, Any],
-    fitness: Callable[[np.ndarray], np.ndarray],
-    more_tracks: Callable[[Played], list[int]] | None,
-) -> dict[str, float]:
+    config: WMControllerConfig, search: Search, evaluator: Evaluator, state: dict[str, Any],
+    fitness: Callable[[np.ndarray], np.ndarray], more_tracks: Callable[[Played], list[int]] | None,
+) -> dict[str, float]:  # fmt: skip
     """One generation: ask, play, tell; and score the mean when that is due."""
     rows: History = state["rows"]
     began, generation = time.perf_counter(), len(rows) + 1
-    fresh = range(TRACKS * len(rows), TRACKS * len(rows) + config.n_samples)
-    tracks = [episode_seed("train", config.seed, i) for i in fresh]
+    first = TRACKS * len(rows)
+    tracks = [episode_seed("train", config.seed, first + i) for i in range(config.n_samples)]
     tracks += more_tracks(state["played"]) if more_tracks else []
     scores = evaluator(search.ask(), tracks)  # returns (P, E)
     told = fitness(scores.returns)
@@ -156,32 +147,13 @@ def _generation(
     state["played"].append({"seeds": tracks, "returns": scores.returns.round(3).tolist()})
     means = scores.returns[:, : config.n_samples].mean(axis=1)  # on the fresh tracks
     last = rows[-1] if rows else {"seconds": 0.0, "env_steps": 0}
-    row = {
-        "generation": generation,
-        "env_steps": last["env_steps"] + scores.steps,
-        "mean": float(means.mean()),
-        "best": float(means.max()),
-        "sigma": search.sigma,
-    }
+    row = {"generation": generation, "env_steps": last["env_steps"] + scores.steps}
+    row |= {"mean": float(means.mean()), "best": float(means.max()), "sigma": search.sigma}
     if generation % INTERVAL == 0 or generation == config.num_generations:
-        count = HELD_OUT * config.n_samples
-        held_out = [episode_seed("select", config.seed, i) for i in range(count)]
-        row["cma_mean"] = float(evaluator(search.mean[None], held_out, final=True).returns.mean())
+        seeds = [episode_seed("select", config.seed, i) for i in range(HELD_OUT * config.n_samples)]
+        row["cma_mean"] = float(evaluator(search.mean[None], seeds, final=True).returns.mean())
     row["seconds"] = last["seconds"] + time.perf_counter() - began
     return row
-
-
-def _recorded(path: Path) -> dict[str, Any]:
-    """The state of the search that was recorded there; empty if there was none."""
-    if not path.exists():
-        return {}
-    state: dict[str, Any] = read_json(path, "settings", "rows", "fitness")
-    return {"played": []} | state  # older records do not say what was played
-
-
-def _name(trick: Callable[..., Any]) -> str:
-    """What a function, or an object that can be called, is called."""
-    return str(getattr(trick, "__name__", type(trick).__name__))
 
 
 def _replay(
@@ -195,7 +167,7 @@ def _replay(
     for i, (_, told) in enumerate(zip(state["rows"], state["fitness"], strict=True)):
         search.tell(np.array(told))
         if gone:
-            _save_mean(folder, config, state["rows"][: i + 1], search, agent)
+            _save_mean(config, state["rows"][: i + 1], search, agent)
     recorded = state["rows"][-1]["sigma"] if state["rows"] else search.sigma
     if not math.isclose(search.sigma, recorded, rel_tol=1e-3):
         raise ValueError(
@@ -205,12 +177,10 @@ def _replay(
         )
 
 
-def _save(
-    folder: Path, config: WMControllerConfig, state: dict[str, Any], search: Search, agent: Agent
-) -> None:
+def _save(config: WMControllerConfig, state: dict[str, Any], search: Search, agent: Agent) -> None:
     """The mean as a checkpoint, the rows as CSV, and last the state that a resumed run reads."""
-    rows: History = state["rows"]
-    _save_mean(folder, config, rows, search, agent)
+    rows, folder = state["rows"], Path(config.logdir) / "ctrl"
+    _save_mean(config, rows, search, agent)
     with atomic_path(folder / "generations.csv") as path, path.open("w", encoding="utf-8") as file:
         names = ("generation", "seconds", "env_steps", "mean", "best", "sigma", "cma_mean")
         table = csv.DictWriter(file, names, restval="", lineterminator="\n")
@@ -219,20 +189,15 @@ def _save(
     write_json(folder / "search.json", state)
 
 
-def _save_mean(
-    folder: Path, config: WMControllerConfig, rows: History, search: Search, agent: Agent
-) -> None:
+def _save_mean(config: WMControllerConfig, rows: History, search: Search, agent: Agent) -> None:
     """The mean that these rows led to; as the best one, too, if it scored best."""
     load_parameters(search.mean, agent.controller)
-    weights = {
-        "epoch": len(rows),
-        "reward": rows[-1].get("cma_mean", rows[-1]["mean"]),
-        "config": config.to_dict(),
-        "state_dict": agent.controller.state_dict(),
-    }
+    folder = Path(config.logdir) / "ctrl"
+    weights = {"epoch": len(rows), "reward": rows[-1].get("cma_mean", rows[-1]["mean"])}
+    state = {"config": config.to_dict(), "state_dict": agent.controller.state_dict()}
     if rows[-1].get("cma_mean", -math.inf) == _top(rows):
-        save_checkpoint(folder / "best.tar", weights)
-    save_checkpoint(folder / "checkpoint.tar", weights)
+        save_checkpoint(folder / "best.tar", weights | state)
+    save_checkpoint(folder / "checkpoint.tar", weights | state)
 
 
 def _top(rows: History) -> float:

@@ -2,9 +2,9 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -36,15 +36,6 @@ History = list[dict[str, float]]
 OnSample = Callable[[nn.Module, int], None]
 Losses = dict[str, Tensor]
 
-
-class Epochs(Protocol):
-    """Batches by the epoch, as ``Batches`` gives them."""
-
-    def __len__(self) -> int: ...
-
-    def __call__(self, epoch: int) -> Iterator[Any]: ...
-
-
 IN_MEMORY = 128  # rollouts; of more, V sees so many at a time
 CLIP = 1.0  # largest norm of M's gradient
 # Steps over which V's rate rises: at once at its full rate, Adam pushes all weights above the last
@@ -57,12 +48,9 @@ FREE |= {"num_epochs", "early_stopping_patience"}
 
 
 def train_convae(
-    config: WMVAEConfig,
-    vae: nn.Module | None = None,
-    transform: Transform | None = None,
-    on_sample: OnSample | None = None,
-    display: bool = True,
-) -> History:
+    config: WMVAEConfig, vae: nn.Module | None = None, transform: Transform | None = None,
+    on_sample: OnSample | None = None, display: bool = True,
+) -> History:  # fmt: skip
     """Train V on single frames; checkpoints in ``<logdir>/vae``; resumes.
 
     Args:
@@ -86,18 +74,15 @@ def train_convae(
     if device.type == "cuda":  # a CPU's library orders the weights itself, and better
         vae = vae.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     model = compiled(vae, device)
-
-    frames = [
-        ObservationDataset(config.data_dir, transform, is_train, IN_MEMORY, None)
-        for is_train in (True, False)
-    ]
-    train = Batches(frames[0], config.train_batch_size, config.epoch_size, config.seed)
-    test = Batches(frames[1], config.train_batch_size, seed=config.seed, shuffle=False)
+    data, size = config.data_dir, config.train_batch_size
+    frames = [ObservationDataset(data, transform, part, IN_MEMORY, None) for part in (True, False)]
+    train = Batches(frames[0], size, config.epoch_size, config.seed)
+    test = Batches(frames[1], size, seed=config.seed, shuffle=False)
 
     def pictures(batch: Tensor) -> Tensor:
         x = batch.to(device, non_blocking=True)
-        x = frames_to_tensor(x) if x.dtype == torch.uint8 else x  # (B, 3, 64, 64)
-        return x.to(memory_format=torch.channels_last)
+        x = frames_to_tensor(x) if x.dtype == torch.uint8 else x
+        return x.to(memory_format=torch.channels_last)  # (B, 3, 64, 64)
 
     def loss(batch: Tensor) -> Losses:
         x = pictures(batch)
@@ -108,23 +93,18 @@ def train_convae(
         return {"loss": total / len(x), "mse": mse / len(x)}
 
     with locked(Path(config.logdir) / "vae"):
-        fit = Fit("vae", vae, config, loss, display, math.inf, WARM_UP, origin(config.data_dir))
+        fit = Fit("vae", vae, config, loss, display, math.inf, WARM_UP, origin(data))
         if fresh and not fit.history:  # V's first pictures are as bright as the data
             mean = pictures(next(train(0))).mean((0, 2, 3)).clamp(0.01, 0.99)
             vae.decoder.deconv4.bias.data.copy_(mean.logit())  # type: ignore[union-attr, operator]
-        draw = None if config.nosamples else on_sample
-        return fit.run(train, test, draw, config.sample_interval)
+        return fit.run(train, test, None if config.nosamples else on_sample, config.sample_interval)
 
 
 def train_mdn_rnn(
-    vae_config: WMVAEConfig,
-    config: WMMDNRNNConfig,
-    vae: nn.Module | None = None,
-    mdrnn: nn.Module | None = None,
-    precompute: bool = True,
-    on_sample: OnSample | None = None,
-    display: bool = True,
-) -> History:
+    vae_config: WMVAEConfig, config: WMMDNRNNConfig,
+    vae: nn.Module | None = None, mdrnn: nn.Module | None = None,
+    precompute: bool = True, on_sample: OnSample | None = None, display: bool = True,
+) -> History:  # fmt: skip
     """Train M on windows of latents; checkpoints in ``<logdir>/mdrnn``; resumes.
 
     Args:
@@ -140,8 +120,7 @@ def train_mdn_rnn(
         A row per epoch: ``gmm`` in nats per step and the other losses, learning rate, seconds.
 
     Raises:
-        FloatingPointError: If the loss is no longer a number.
-        ValueError: If sizes do not fit, or the checkpoint is not one of this training.
+        FloatingPointError, ValueError: See ``train_convae``; the latter also if sizes do not fit.
     """
     device = choose_device(config.device)
     vae = (vae or load_vae(vae_config)).to(device).eval()
@@ -149,45 +128,38 @@ def train_mdn_rnn(
     torch.manual_seed(config.seed)
     mdrnn = (mdrnn or MDRNN(*sizes, config.mixture)).to(device)
     model = compiled(mdrnn, device)
-
     if precompute:
         latents = precompute_latents(vae_config, config, vae, display)
-        windows: Any = latent_sets(latents, config.seq_len)
+        sets: Any = latent_sets(latents, config.seq_len)
     else:
-        windows = [
-            SequenceDataset(config.data_dir, None, is_train, 16, None, seq_len=config.seq_len)
-            for is_train in (True, False)
-        ]
-    train = Batches(windows[0], config.batch_size, seed=config.seed)
-    test = Batches(windows[1], config.batch_size, seed=config.seed, shuffle=False)
+        data, size = config.data_dir, config.seq_len
+        sets = [SequenceDataset(data, None, part, 16, None, seq_len=size) for part in (True, False)]
+    train = Batches(sets[0], config.batch_size, seed=config.seed)
+    test = Batches(sets[1], config.batch_size, seed=config.seed, shuffle=False)
+    options = (config.include_reward, config.latent_size, config.terminal_weight)
+
+    @torch.no_grad()
+    def encoded(frames: Tensor) -> Tensor:  # z (B, T, L), sampled, of frames (B, T, 3, 64, 64)
+        with autocast(device):
+            mu, logsigma = vae.encoder(frames.flatten(0, 1))  # type: ignore[operator]
+        z = sample_latent(mu.float(), logsigma.float())  # (B · T, L)
+        return z.reshape(*frames.shape[:2], -1)
 
     def loss(batch: tuple[Tensor, ...]) -> Losses:
         obs, action, reward, terminal, next_obs = (part.to(device) for part in batch)
-        if obs.ndim == 5:  # frames (B, T, 3, 64, 64): the batch was not encoded beforehand
-            obs, next_obs = (_to_latent(vae, x, device) for x in (obs, next_obs))
+        if obs.ndim == 5:  # frames: the batch was not encoded beforehand
+            obs, next_obs = encoded(obs), encoded(next_obs)
         if action.shape[-1] != config.action_size:
             raise ValueError(
                 f"the rollouts in {config.data_dir} hold actions of size {action.shape[-1]}, "
                 f"WMMDNRNNConfig.action_size is {config.action_size}; make them equal"
             )
         with autocast(device):
-            return get_loss(
-                model, obs, action, reward, terminal, next_obs,
-                config.include_reward, config.latent_size, config.terminal_weight,
-            )  # fmt: skip
+            return get_loss(model, obs, action, reward, terminal, next_obs, *options)
 
     with locked(Path(config.logdir) / "mdrnn"):
         fit = Fit("mdrnn", mdrnn, config, loss, display, CLIP, 0, origin(config.data_dir))
         return fit.run(train, test, on_sample, -(-config.num_epochs // 4))
-
-
-@torch.no_grad()
-def _to_latent(vae: nn.Module, frames: Tensor, device: torch.device) -> Tensor:
-    """z (B, T, L), sampled, of frames (B, T, 3, 64, 64)."""
-    with autocast(device):
-        mu, logsigma = vae.encoder(frames.flatten(0, 1))  # type: ignore[operator]  # (B · T, L)
-    z: Tensor = sample_latent(mu.float(), logsigma.float()).unflatten(0, frames.shape[:2])
-    return z
 
 
 class Fit:
@@ -207,26 +179,18 @@ class Fit:
     """
 
     def __init__(
-        self,
-        stage: str,
-        model: nn.Module,
-        config: WMVAEConfig | WMMDNRNNConfig,
-        loss: Callable[[Any], Losses],
-        display: bool = True,
-        clip: float = math.inf,
-        warm_up: int = 0,
-        origin: dict[str, Any] | None = None,
-    ) -> None:
+        self, stage: str, model: nn.Module, config: WMVAEConfig | WMMDNRNNConfig,
+        loss: Callable[[Any], Losses], display: bool = True, clip: float = math.inf,
+        warm_up: int = 0, origin: dict[str, Any] | None = None,
+    ) -> None:  # fmt: skip
         self.stage, self.model, self.config = stage, model, config
         self.loss, self.display, self.clip, self.warm_up = loss, display, clip, warm_up
         self.folder = Path(config.logdir) / stage
         self.optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate, fused=True)
         self.early = EarlyStopping("min", config.early_stopping_patience)
-        self.plateau = ReduceLROnPlateau(
-            self.optimizer, "min", config.scheduler_patience, factor=config.scheduler_factor
-        )
-        self.history: History = []
-        self.origin = origin or {}
+        patience, factor = config.scheduler_patience, config.scheduler_factor
+        self.plateau = ReduceLROnPlateau(self.optimizer, "min", patience, factor=factor)
+        self.history, self.origin = History(), origin or {}
         if not config.noreload and (self.folder / "checkpoint.tar").exists():
             if (self.folder / "best.tar").exists():
                 self._resume(self.folder / "checkpoint.tar")
@@ -234,13 +198,10 @@ class Fit:
                 print(f"{self.folder / 'best.tar'} is gone: what was trained begins anew")
 
     def run(
-        self,
-        train: Epochs,
-        test: Epochs,
-        on_sample: OnSample | None = None,
-        sample_interval: int = 1,
-    ) -> History:
-        """Train until the epochs or the patience are at their end; a row per epoch."""
+        self, train: Batches, test: Batches,
+        on_sample: OnSample | None = None, sample_interval: int = 1,
+    ) -> History:  # fmt: skip
+        """A row per epoch, until they or the patience end; what acts like ``Batches`` will do."""
         if memory := faster("memory"):
             memory.keep_freed_memory()
         epochs = self.config.num_epochs
@@ -261,7 +222,7 @@ class Fit:
         write_json(self.folder / "history.json", {"finished": True, "epochs": self.history})
         return self.history
 
-    def _epoch(self, epoch: int, train: Epochs, test: Epochs) -> dict[str, float]:
+    def _epoch(self, epoch: int, train: Batches, test: Batches) -> dict[str, float]:
         """One pass over each set; the row of the history."""
         began = time.perf_counter()
         self._slow_down(epoch)
@@ -309,44 +270,33 @@ class Fit:
         self.optimizer.step()
         return values
 
-    def _mean(self, batches: Epochs, epoch: int, work: Callable[[Any], Losses]) -> dict[str, float]:
+    def _mean(self, data: Batches, epoch: int, work: Callable[[Any], Losses]) -> dict[str, float]:
         """The mean of each value that ``work`` gives over the batches; {} without batches."""
         sums: Losses = {}
-        title = f"{self.stage} {epoch + 1}"
-        with tqdm(total=len(batches), desc=title, unit="batch", disable=not self.display,
-                  leave=False) as bar:  # fmt: skip
-            for batch in batches(epoch):
+        title, quiet = f"{self.stage} {epoch + 1}", not self.display
+        with tqdm(data(epoch), title, len(data), leave=False, unit="batch", disable=quiet) as bar:
+            for batch in bar:
                 for key, value in work(batch).items():
                     sums[key] = sums.get(key, torch.zeros_like(value)) + value.detach()
-                bar.update()
-        return {key: float(value) / len(batches) for key, value in sums.items()}
+        return {key: float(value) / len(data) for key, value in sums.items()}
 
     def _save(self) -> None:
         """``best.tar`` where these weights are; ``checkpoint.tar``, all state; ``history.json``."""
-        row = self.history[-1]
-        weights = {
-            "epoch": len(self.history),
-            "loss": row.get("test_loss", row["loss"]),
-            "config": self.config.to_dict(),
-            "state_dict": self.model.state_dict(),
-            **self.origin,
-        }
+        row: dict[str, Any] = self.history[-1]
+        weights = {"epoch": len(self.history), "loss": row.get("test_loss", row["loss"])}
+        weights |= {"config": self.config.to_dict(), "state_dict": self.model.state_dict()}
+        weights |= self.origin
         if self.early.num_bad_epochs == 0:
             save_checkpoint(self.folder / "best.tar", weights)
-        state = {
-            "optimizer": self.optimizer.state_dict(),
-            "scheduler": self.plateau.state_dict(),
-            "early_stopping": self.early.state_dict(),
-            "history": self.history,
-        }
-        save_checkpoint(self.folder / "checkpoint.tar", weights | state)
+        state = weights | {"optimizer": self.optimizer.state_dict()}
+        state |= {"scheduler": self.plateau.state_dict(), "early_stopping": self.early.state_dict()}
+        save_checkpoint(self.folder / "checkpoint.tar", state | {"history": self.history})
         write_json(self.folder / "history.json", {"finished": False, "epochs": self.history})
 
     def _resume(self, path: Path) -> None:
         """Put everything back to where the checkpoint left it."""
         state = load_checkpoint(path, next(self.model.parameters()).device)
-        missing = {"optimizer", "scheduler", "early_stopping", "history"} - state.keys()
-        if missing:
+        if missing := {"optimizer", "scheduler", "early_stopping", "history"} - state.keys():
             raise ValueError(
                 f"{path} holds no {sorted(missing)}: no training of ours can go on from it; move "
                 "it away, or begin anew with noreload"
