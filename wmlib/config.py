@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import math
 import re
+from dataclasses import MISSING
+from math import inf, isfinite
 from typing import Any, Self, TypeVar, dataclass_transform
 
 from wmlib.envs import TIME_LIMIT
@@ -18,11 +19,7 @@ KINDS |= {"str": (str,), "dict[str, Any]": (dict,)}
 
 
 def knob(
-    default: Any = dataclasses.MISSING,
-    about: str = "",
-    low: float = -math.inf,
-    high: float = math.inf,
-    choices: tuple[str, ...] = (),
+    default: Any = MISSING, about: str = "", low: float = -inf, high: float = inf, choices: Any = ()
 ) -> Any:
     """A field with its description and limits (both allowed), for the help and the book."""
     metadata = {"about": about, "low": low, "high": high, "choices": choices}
@@ -76,7 +73,7 @@ class _Config:
                     raise ValueError(f"{name} must be one of {limits['choices']}, found {value!r}")
             elif isinstance(value, (int, float)):
                 low, high = limits["low"], limits["high"]
-                if not (math.isfinite(value) and low <= value <= high):
+                if not (isfinite(value) and low <= value <= high):
                     raise ValueError(f"{name} must lie in [{low}, {high}], found {value!r}")
         device = self.__dict__.get("device", "cpu")
         if not re.fullmatch(r"cpu|cuda(:\d+)?", device):
