@@ -89,8 +89,7 @@ def round_as_shipped(model: nn.Module) -> None:
 def load_trained(logdir: str | os.PathLike[str], **info: Any) -> WorldModel:
     """V, M and C from ``<logdir>/{vae,mdrnn,ctrl}/best.tar``, V and M rounded as they ship.
 
-    The training remembers its environment; ``info`` adds to that or overrules it, and an
-    ``env_name`` given there is trusted.
+    ``info`` adds to what the training remembers, or overrules it; its ``env_name`` is trusted.
 
     Raises:
         FileNotFoundError: If a stage is missing; names it.
@@ -101,10 +100,10 @@ def load_trained(logdir: str | os.PathLike[str], **info: Any) -> WorldModel:
     path = Path(logdir) / "ctrl" / "best.tar"
     checkpoint = load_checkpoint(path)
     known = {key: checkpoint.get("config", {}).get(key) for key in ("env_name", "env_kwargs")}
-    vae, mdrnn, data_dir = _load_v_and_m(logdir, str(known["env_name"] or ""))
+    vae, mdrnn, known["data_dir"] = _load_v_and_m(logdir, str(known["env_name"] or ""))
     controller = controller_from_state(checkpoint["state_dict"], str(path))
-    known = {k: v for k, v in (known | {"data_dir": data_dir}).items() if v is not None}
-    return WorldModel(vae, mdrnn, controller, known | info, Path(logdir))
+    info = {key: value for key, value in known.items() if value is not None} | info
+    return WorldModel(vae, mdrnn, controller, info, Path(logdir))
 
 
 def _load_v_and_m(logdir: str | os.PathLike[str], env_name: str) -> tuple[ConvVAE, MDRNN, Any]:
@@ -116,8 +115,8 @@ def _load_v_and_m(logdir: str | os.PathLike[str], env_name: str) -> tuple[ConvVA
             raise ValueError(f"{path} was trained on {found}, not on {game}: give another logdir")
     vae = vae_from_state(checkpoints[0]["state_dict"], str(paths[0]))
     mdrnn = mdrnn_from_state(checkpoints[1]["state_dict"], vae.latent_size, str(paths[1]))
-    for model in (vae, mdrnn):
-        round_as_shipped(model)
+    round_as_shipped(vae)
+    round_as_shipped(mdrnn)
     return vae, mdrnn, checkpoints[0].get("config", {}).get("data_dir")
 
 
@@ -140,12 +139,11 @@ def save_pretrained(folder: str | os.PathLike[str], world: WorldModel) -> None:
     """Write all weights as one safetensors file, V and M in fp16, and the info beside them."""
     models = {prefix: getattr(world, part) for part, prefix in PARTS.items()}
     models |= {f"{CONTROLLER}{name}.": other for name, other in world.others.items()}
-    tensors: dict[str, Tensor] = {}
-    for prefix, model in models.items():
-        dtype = torch.float if prefix.startswith(CONTROLLER) else torch.half
-        for key, value in model.state_dict().items():
-            tensors[prefix + key] = value.detach().to(dtype).contiguous()
-    tensors = dict(sorted(tensors.items()))
+    values = {prefix + k: v for prefix, m in models.items() for k, v in m.state_dict().items()}
+    tensors = {}
+    for key in sorted(values):
+        dtype = torch.float if key.startswith(CONTROLLER) else torch.half
+        tensors[key] = values[key].detach().to(dtype).contiguous()
     info = world.info | {"checksum": fingerprint([json.dumps(world.info), tensors])}
     with atomic_path(Path(folder) / WEIGHTS) as temporary:
         save_file(tensors, temporary, metadata={"info": json.dumps(info)})
