@@ -14,8 +14,7 @@ from wmlib.pixels import FRAME_SIZE
 
 T = TypeVar("T")
 TINY = 1e-12  # the lower limit of what must be positive
-KINDS: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "bool": (bool,)}
-KINDS |= {"str": (str,), "dict[str, Any]": (dict,)}
+KINDS: Any = {"int": int, "float": (int, float), "bool": bool, "str": str, "dict[str, Any]": dict}
 
 
 def knob(
