@@ -55,8 +55,7 @@ class RolloutDataset(Dataset[Any]):
 
     Args:
         root, transform: Folder of the rollouts; any callable on a frame (3, 64, 64) in [0, 1].
-        train: The training files, or those held out.
-        num_test_files: How many files are held out, the last in sorted order; None: a tenth.
+        train, num_test_files: The training files, or those held out; see ``split_point``.
     """
 
     stride = 1  # examples that do not overlap are as far apart
@@ -182,8 +181,7 @@ class LatentSequenceDataset(Dataset[Windows]):
 
     Args:
         latents: The arrays of one ``latents_<L>.npz``; see ``precompute_latents``.
-        seq_len: Transitions T in a window; windows start at every step of an episode.
-        episodes: Which episodes; all by default.
+        seq_len, episodes: Transitions T in a window, from every step of these episodes (None: all).
 
     Raises:
         ValueError: If no episode is long enough, or an array is missing.
