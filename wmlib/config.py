@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import math
 import re
+from dataclasses import MISSING
+from math import inf, isfinite
 from typing import Any, Self, TypeVar, dataclass_transform
 
 from wmlib.envs import TIME_LIMIT
@@ -13,21 +14,13 @@ from wmlib.pixels import FRAME_SIZE
 
 T = TypeVar("T")
 TINY = 1e-12  # the lower limit of what must be positive
-KINDS: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "bool": (bool,)}
-KINDS |= {"str": (str,), "dict[str, Any]": (dict,)}
+KINDS: Any = {"int": int, "float": (int, float), "bool": bool, "str": str, "dict[str, Any]": dict}
 
 
 def knob(
-    default: Any = dataclasses.MISSING,
-    about: str = "",
-    low: float = -math.inf,
-    high: float = math.inf,
-    choices: tuple[str, ...] = (),
+    default: Any = MISSING, about: str = "", low: float = -inf, high: float = inf, choices: Any = ()
 ) -> Any:
-    """A field that carries its own description and limits (both ends allowed).
-
-    The command line's help and the book's configuration reference are made from these.
-    """
+    """A field with its description and limits (both allowed), for the help and the book."""
     metadata = {"about": about, "low": low, "high": high, "choices": choices}
     return dataclasses.field(default=default, metadata=metadata)
 
@@ -47,7 +40,12 @@ def _config(cls: type[T]) -> type[T]:
     def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
         unknown = {key: kwargs.pop(key) for key in list(kwargs) if key not in known}
         for key in unknown:
-            _refuse_slip(cls.__name__, key, known)
+            near = difflib.get_close_matches(key, sorted(known), n=1, cutoff=0.8)
+            if near:  # a field that was misspelt, it seems
+                raise ValueError(
+                    f"{cls.__name__} has no field {key!r}; did you mean {near[0]!r}? A setting of "
+                    f"your own whose name is as near as this goes in by extra={{{key!r}: …}}"
+                )
         if unknown:
             kwargs["extra"] = {**kwargs.get("extra", {}), **unknown}
         plain_init(self, *args, **kwargs)
@@ -61,12 +59,24 @@ class _Config:
     """What the three configurations share: checks, extras as attributes, dict round trip."""
 
     def __post_init__(self) -> None:
+        owner = type(self).__name__
         for field in dataclasses.fields(self):  # type: ignore[arg-type]
-            _check(type(self).__name__, field, getattr(self, field.name))
+            name, limits, value = f"{owner}.{field.name}", field.metadata, getattr(self, field.name)
+            is_wrong = isinstance(value, bool) and field.type != "bool"  # a bool is an int, too
+            if is_wrong or not isinstance(value, KINDS[str(field.type)]):
+                raise ValueError(f"{name} must be of type {field.type}, found {value!r}")
+            if isinstance(value, str):
+                if not value:
+                    raise ValueError(f"{name} must not be empty")
+                if limits["choices"] and value not in limits["choices"]:
+                    raise ValueError(f"{name} must be one of {limits['choices']}, found {value!r}")
+            elif isinstance(value, (int, float)):
+                low, high = limits["low"], limits["high"]
+                if not (isfinite(value) and low <= value <= high):
+                    raise ValueError(f"{name} must lie in [{low}, {high}], found {value!r}")
         device = self.__dict__.get("device", "cpu")
         if not re.fullmatch(r"cpu|cuda(:\d+)?", device):
-            name = type(self).__name__
-            raise ValueError(f"{name}.device must be cuda, cuda:N or cpu, found {device!r}")
+            raise ValueError(f"{owner}.device must be cuda, cuda:N or cpu, found {device!r}")
 
     def __getattr__(self, name: str) -> Any:
         extra = self.__dict__.get("extra", {})
@@ -82,34 +92,6 @@ class _Config:
     def from_dict(cls, values: dict[str, Any]) -> Self:
         """The inverse of ``to_dict``; unknown keys go to ``extra``."""
         return cls(**values)
-
-
-def _refuse_slip(owner: str, key: str, known: set[str]) -> None:
-    """Raise ValueError if an unknown keyword looks like a field that was misspelt."""
-    near = difflib.get_close_matches(key, sorted(known), n=1, cutoff=0.8)
-    if near:
-        raise ValueError(
-            f"{owner} has no field {key!r}; did you mean {near[0]!r}? A setting of your own whose "
-            f"name is as near as this goes in by extra={{{key!r}: …}}"
-        )
-
-
-def _check(owner: str, field: dataclasses.Field[Any], value: Any) -> None:
-    """Raise ValueError if ``value`` is of the wrong type or outside the field's limits."""
-    name, limits = f"{owner}.{field.name}", field.metadata
-    if not isinstance(value, KINDS[str(field.type)]) or (
-        field.type != "bool" and isinstance(value, bool)
-    ):
-        raise ValueError(f"{name} must be of type {field.type}, found {value!r}")
-    if isinstance(value, str):
-        if not value:
-            raise ValueError(f"{name} must not be empty")
-        if limits["choices"] and value not in limits["choices"]:
-            raise ValueError(f"{name} must be one of {limits['choices']}, found {value!r}")
-    elif isinstance(value, (int, float)) and not (
-        math.isfinite(value) and limits["low"] <= value <= limits["high"]
-    ):
-        raise ValueError(f"{name} must lie in [{limits['low']}, {limits['high']}], found {value!r}")
 
 
 @_config

@@ -25,8 +25,8 @@ LATENT_KEYS |= {"episode_starts", "final_latents", "final_logsigmas"}
 def split_point(count: int, num_test_files: int | None = None) -> int:
     """How many of ``count`` files, in sorted order, are for training; the rest is held out.
 
-    The last ``num_test_files`` are, or by default a tenth (at least one), as where there are too
-    few files. ``num_test_files=0`` holds none out. A single file is for training.
+    The last ``num_test_files`` are (0: none); by default, or where there are too few, a tenth
+    (at least one). A single file is for training.
 
     Raises:
         ValueError: If ``num_test_files`` is negative.
@@ -49,17 +49,13 @@ def epoch_seed(seed: int, epoch: int) -> int:
 class RolloutDataset(Dataset[Any]):
     """Single frames of all rollouts below a folder.
 
-    Items are ``dict(observation, action, reward, terminal)``.
-
-    Map-style, and right with any ``num_workers``: each worker keeps its own ``buffer_size`` latest
-    rollouts. Reading in the order of a ``BufferedSampler`` decodes each file once per epoch.
+    Items are ``dict(observation, action, reward, terminal)``. Right with any ``num_workers``: each
+    keeps its own ``buffer_size`` latest rollouts (12 MB for each 1,000 frames). Reading in the
+    order of a ``BufferedSampler`` decodes each file once per epoch.
 
     Args:
-        root: Folder of the rollouts.
-        transform: Any callable on a frame (3, 64, 64) in [0, 1].
-        train: The training files, or those held out.
-        buffer_size: Rollouts kept in memory (12 MB for each 1,000 frames).
-        num_test_files: How many files are held out, the last in sorted order; None: a tenth.
+        root, transform: Folder of the rollouts; any callable on a frame (3, 64, 64) in [0, 1].
+        train, num_test_files: The training files, or those held out; see ``split_point``.
     """
 
     stride = 1  # examples that do not overlap are as far apart
@@ -144,14 +140,10 @@ class ObservationDataset(RolloutDataset):
 
 
 class SequenceDataset(RolloutDataset):
-    """Windows of frames, none across the end of an episode.
+    """Windows of ``seq_len`` transitions T from every step, none across an episode's end.
 
     Five tensors of equal length: observations (T, 3, 64, 64), actions (T, A), rewards (T,),
-    terminals (T,), next observations (T, 3, 64, 64). Windows start at every step.
-
-    Args:
-        root, transform, train, buffer_size, num_test_files: See ``RolloutDataset``.
-        seq_len: Transitions T in a window.
+    terminals (T,), next observations (T, 3, 64, 64). For the arguments, see ``RolloutDataset``.
 
     Raises:
         ValueError: If no episode is long enough.
@@ -166,12 +158,9 @@ class SequenceDataset(RolloutDataset):
             raise ValueError(f"no rollout below {root} has {seq_len} transitions; lower seq_len")
 
     def _examples(self, path: Path) -> int:
-        transitions = rollout_length(path) - 1  # the last one, if its frame is there, is a bonus
-        return max(0, transitions - self.seq_len + 1 + self._has_final(path))
-
-    def _has_final(self, path: Path) -> int:
-        with np.load(path, allow_pickle=False) as archive:
-            return int("final_observation" in archive.files)
+        count = rollout_length(path) - self.seq_len
+        with np.load(path, allow_pickle=False) as archive:  # its last frame is a bonus
+            return max(0, count + ("final_observation" in archive.files))
 
     def __getitem__(self, index: int) -> Windows:
         file, start = self.locate(index)
@@ -180,13 +169,9 @@ class SequenceDataset(RolloutDataset):
         if window.stop == len(rollout.observations):  # the final frame is kept apart
             frames = np.concatenate([frames, rollout.next_observations[-1:]])
         x = self._frames(frames)  # (T + 1, 3, 64, 64)
-        return (
-            x[:-1],
-            torch.from_numpy(rollout.actions[window]),
-            torch.from_numpy(rollout.rewards[window]),
-            torch.from_numpy(rollout.terminals[window]),
-            x[1:],
-        )
+        told = (rollout.actions, rollout.rewards, rollout.terminals)
+        actions, rewards, terminals = (torch.from_numpy(part[window]) for part in told)
+        return x[:-1], actions, rewards, terminals, x[1:]
 
 
 class LatentSequenceDataset(Dataset[Windows]):
@@ -196,8 +181,7 @@ class LatentSequenceDataset(Dataset[Windows]):
 
     Args:
         latents: The arrays of one ``latents_<L>.npz``; see ``precompute_latents``.
-        seq_len: Transitions T in a window; windows start at every step of an episode.
-        episodes: Which episodes; all by default.
+        seq_len, episodes: Transitions T in a window, from every step of these episodes (None: all).
 
     Raises:
         ValueError: If no episode is long enough, or an array is missing.
@@ -206,33 +190,29 @@ class LatentSequenceDataset(Dataset[Windows]):
     def __init__(
         self, latents: dict[str, np.ndarray], seq_len: int = 32, episodes: range | None = None
     ) -> None:
-        missing = LATENT_KEYS - set(latents)
-        if missing:
+        if missing := LATENT_KEYS - set(latents):
             raise ValueError(f"the latents lack {sorted(missing)}: precompute_latents makes them")
-        starts = latents["episode_starts"]
-        count, total = len(starts), len(latents["latents"])
-        bounds = np.append(starts, total)
+        bounds = np.append(latents["episode_starts"], len(latents["latents"]))
+        lengths = np.diff(bounds)
         self.seq_len = self.stride = seq_len
+
         # With the final frame behind each episode's last one, next z is always one row further.
-        at = bounds[1:]
-        self.mu = _tensor(np.insert(latents["latents"], at, latents["final_latents"], 0))
-        self.logsigma = _tensor(np.insert(latents["logsigmas"], at, latents["final_logsigmas"], 0))
-        self.actions, self.rewards, self.terminals = (
-            _tensor(np.insert(latents[key], at, 0, 0))
-            for key in ("actions", "rewards", "terminals")
-        )
-        chosen = range(count) if episodes is None else episodes
-        windows = [
-            np.arange(bounds[e] + e, bounds[e + 1] + e - seq_len + 1)
-            for e in chosen
-            if bounds[e + 1] - bounds[e] >= seq_len
-        ]
-        if not windows:
-            longest = max((int(bounds[e + 1] - bounds[e]) for e in chosen), default=0)
+        def rows(key: str, final: Any = 0) -> Tensor:
+            array = np.insert(latents[key], bounds[1:], final, 0)
+            return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
+
+        self.mu = rows("latents", latents["final_latents"])
+        self.logsigma = rows("logsigmas", latents["final_logsigmas"])
+        self.actions, self.rewards, self.terminals = map(rows, ("actions", "rewards", "terminals"))
+        chosen = range(len(lengths)) if episodes is None else episodes
+        longest = max((int(lengths[e]) for e in chosen), default=0)
+        if longest < seq_len:
             raise ValueError(
                 f"no episode has seq_len = {seq_len} transitions, the longest has {longest}; "
                 "lower seq_len"
             )
+        first = bounds[:-1] + np.arange(len(lengths))  # a row for each final frame before it
+        windows = [first[e] + np.arange(lengths[e] - seq_len + 1) for e in chosen]
         self.starts = torch.from_numpy(np.concatenate(windows))
 
     def __len__(self) -> int:
@@ -249,21 +229,13 @@ class LatentSequenceDataset(Dataset[Windows]):
     def __getitem__(self, index: int) -> Windows:
         if not -len(self) <= index < len(self):
             raise IndexError(f"index {index} of {len(self)} windows")
-        window = self.batch(torch.tensor([index]))
-        return tuple(part[0] for part in window)  # type: ignore[return-value]
-
-
-def _tensor(array: np.ndarray) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
+        return tuple(part[0] for part in self.batch(torch.tensor([index])))  # type: ignore[return-value]
 
 
 class BufferedSampler(Sampler[int]):
     """Shuffles the files, then the examples of ``buffer_size`` files at a time.
 
-    Args:
-        dataset: What is to be read.
-        seed: Seed of the order.
-        size: Examples to draw; 0 is all. They come from as few files as hold them.
+    It draws ``size`` examples (0: all), from as few files as hold them.
     """
 
     def __init__(self, dataset: RolloutDataset, seed: int = 0, size: int = 0) -> None:
@@ -286,13 +258,11 @@ class BufferedSampler(Sampler[int]):
 
 
 class Batches:
-    """Examples in batches, drawn afresh in every epoch; without a dataset, an empty epoch.
+    """Examples in batches, drawn afresh by ``seed`` each epoch; no dataset: an empty epoch.
 
     Args:
-        dataset: Gives ``batch(index, generator)``.
-        batch_size: Examples B in a batch.
+        dataset, batch_size: Gives ``batch(index, generator)``; examples B in a batch.
         size: Examples per epoch; 0 is as many as cover the data once.
-        seed: Seed of order and noise.
         shuffle: Draw examples at random; otherwise side by side, with the same noise each time.
     """
 
@@ -319,21 +289,16 @@ class Batches:
             return
         seed = epoch_seed(self.seed, epoch if self.shuffle else 0)
         generator = torch.Generator().manual_seed(seed)
-        batches = (data.batch(i, generator) for i in self._order(seed, generator))
+        if not self.shuffle:
+            order = torch.arange(0, len(data), data.stride)
+        elif isinstance(data, LatentSequenceDataset):
+            order = torch.randperm(len(data), generator=generator)[: self.size]
+        else:
+            order = torch.tensor(list(BufferedSampler(data, seed, self.size)))
+        batches = (data.batch(i, generator) for i in order.split(self.batch_size))
         # A transform may draw at random, as the model does: from one generator, so in turn.
         in_turn = isinstance(data, LatentSequenceDataset) or data.transform is not None
         yield from batches if in_turn else _read_ahead(batches)
-
-    def _order(self, seed: int, generator: torch.Generator) -> tuple[Tensor, ...]:
-        """The numbers (B,) of each batch's examples."""
-        assert self.dataset is not None
-        if not self.shuffle:
-            order = torch.arange(0, len(self.dataset), self.dataset.stride)
-        elif isinstance(self.dataset, LatentSequenceDataset):
-            order = torch.randperm(len(self.dataset), generator=generator)[: self.size]
-        else:
-            order = torch.tensor(list(BufferedSampler(self.dataset, seed, self.size)))
-        return order.split(self.batch_size)  # type: ignore[no-any-return]
 
 
 def _read_ahead(batches: Iterator[Any]) -> Iterator[Any]:

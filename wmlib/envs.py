@@ -25,10 +25,7 @@ TAKE_COVER_SETTINGS: dict[str, Any] = {
     "screen_resolution": "RES_320X240",
     "screen_format": "RGB24",
     "render_hud": True,
-    "render_weapon": False,
-    "render_crosshair": False,
-    "render_decals": False,
-    "render_particles": False,
+    **{f"render_{part}": False for part in ("weapon", "crosshair", "decals", "particles")},
     "episode_start_time": 14,
     "episode_timeout": 2100,
 }
@@ -37,11 +34,10 @@ PURPOSES = ("collect", "train", "select", "evaluate")
 
 
 def episode_seed(purpose: str, seed: int, index: int) -> int:
-    """The seed of one episode, below 2^31.
+    """The seed of one episode, below 2^31; within a run, each index has its own.
 
     Each purpose (``collect``, ``train``, ``select``, ``evaluate``) owns a quarter of the range,
     so that no track of a final evaluation was ever trained or selected on, whatever the seeds.
-    Within a run, each index has its own.
 
     Raises:
         ValueError: If the purpose is none of these.
@@ -53,29 +49,22 @@ def episode_seed(purpose: str, seed: int, index: int) -> int:
 
 
 class GymImageEnv(gym.ObservationWrapper, RecordConstructorArgs):
-    """Any Gymnasium environment, seen as 64×64 colour pictures.
+    """Any Gymnasium environment, seen as colour pictures of ``size`` (height, width).
 
-    Image observations are resized; of other environments the rendered picture is shown. Keeps
-    Gymnasium's five-tuple ``(observation, reward, terminated, truncated, info)``.
-
-    Args:
-        env: The environment; without image observations it must render ``rgb_array``.
-        size: Height and width of the pictures.
+    Image observations are resized; of others the rendered picture is shown. Keeps Gymnasium's
+    five-tuple ``(observation, reward, terminated, truncated, info)``.
 
     Raises:
-        ValueError: If the environment has no pictures to show.
+        ValueError: If it has neither image observations nor the render mode ``rgb_array``.
     """
 
     def __init__(self, env: gym.Env, size: tuple[int, int] = FRAME_SIZE) -> None:
         RecordConstructorArgs.__init__(self, size=size)
         gym.ObservationWrapper.__init__(self, env)
         self.size = size
-        space = env.observation_space
-        self.is_image = (
-            isinstance(space, gym.spaces.Box)
-            and space.dtype == np.uint8
-            and (len(space.shape) == 2 or (len(space.shape) == 3 and space.shape[-1] in (1, 3)))
-        )
+        space: Any = env.observation_space
+        is_bytes = isinstance(space, gym.spaces.Box) and space.dtype == np.uint8
+        self.is_image = is_bytes and len(space.shape) > 1 and space.shape[2:] in ((), (1,), (3,))
         if not self.is_image and env.render_mode != "rgb_array":
             raise ValueError(
                 f"{env} observes {space}, which is no picture, and its render mode is "
@@ -107,10 +96,7 @@ class TakeCover(gym.Wrapper[Any, Any, Any, Any]):
 
     Observations are the top 400 of 480 rows, without the status bar; (200, 320, 3) uint8. An action
     is one whole number: -1 left, 0 stay, 1 right. Only death terminates; the 2,100th tic truncates.
-    The engine shows nothing once a game is over: the last frame is shown again.
-
-    Args:
-        env: ViZDoom's own environment.
+    The engine, in ``env``, shows nothing once a game is over: the last frame is shown again.
 
     Source: Ha & Schmidhuber (2018), section 4; their code for crop, skill, start and limit.
     """
@@ -128,11 +114,10 @@ class TakeCover(gym.Wrapper[Any, Any, Any, Any]):
 
     def reset(self, **kwargs: Any) -> tuple[np.ndarray, dict[str, Any]]:
         """See Gymnasium."""
-        if self.scratch is None:  # the engine starts now, and writes into the working directory
-            self.scratch = tempfile.TemporaryDirectory(prefix="vizdoom-")
-            with contextlib.chdir(self.scratch.name):
-                observation, info = self.env.reset(**kwargs)
-        else:
+        with contextlib.ExitStack() as stack:
+            if self.scratch is None:  # the engine starts now, and writes where it is
+                self.scratch = tempfile.TemporaryDirectory(prefix="vizdoom-")
+                stack.enter_context(contextlib.chdir(self.scratch.name))
             observation, info = self.env.reset(**kwargs)
         self.last: np.ndarray = observation["screen"][: self.rows]
         return self.last, info
@@ -154,29 +139,24 @@ class TakeCover(gym.Wrapper[Any, Any, Any, Any]):
             self.scratch = None
 
 
-def _make_take_cover(**kwargs: Any) -> TakeCover:
-    try:
-        import vizdoom.gymnasium_wrapper  # noqa: F401  # registers it
-    except ModuleNotFoundError as error:
-        raise ValueError(
-            f"environment {TAKE_COVER!r} cannot be made: {error}; pip install 'wmlib[doom]'"
-        ) from error
-    settings = {**TAKE_COVER_SETTINGS, **kwargs}
-    env = gym.make(TAKE_COVER, render_mode="rgb_array", disable_env_checker=True, **settings)
-    return TakeCover(env)
-
-
 def make_env(env_name: str, **kwargs: Any) -> gym.Env:
     """One Gymnasium environment that can show pictures; ``module:Id`` names work.
 
-    CarRacing-v3 is drawn by ``wmlib.fast`` where that is there: the same game and pictures.
-    ``VizdoomTakeCover-v1`` is the paper's game of that name; see ``TakeCover``.
+    CarRacing-v3 is drawn by ``wmlib.fast`` where that is there: the same game and pictures. For
+    ``VizdoomTakeCover-v1``, see ``TakeCover``.
 
     Raises:
         ValueError: If Gymnasium does not know the name, or no longer.
     """
     if env_name == TAKE_COVER:
-        return _make_take_cover(**kwargs)
+        try:
+            import vizdoom.gymnasium_wrapper  # noqa: F401  # registers it
+        except ModuleNotFoundError as error:
+            why = f"environment {env_name!r} cannot be made: {error}; pip install 'wmlib[doom]'"
+            raise ValueError(why) from error
+        settings = {**TAKE_COVER_SETTINGS, **kwargs}
+        env = gym.make(env_name, render_mode="rgb_array", disable_env_checker=True, **settings)
+        return TakeCover(env)
     try:
         spec: Any = env_name
         if env_name == "CarRacing-v3" and (quicker := faster("car_racing")):
@@ -221,28 +201,22 @@ def make_image_env(env_name: str, **kwargs: Any) -> GymImageEnv:
 class ActionMap:
     """From C's free outputs to what the environment executes, which is what M is told.
 
-    The one map per action space (Box, Discrete):
+    The one map per action space of a single environment:
 
     - CarRacing (a box from [-1, 0, 0] to [1, 1, 1]): steering tanh, gas sigmoid, brake
       clip(tanh, 0, 1). Zero output is half throttle and no brake: a car that moves.
-    - a bounded box of whole numbers: tanh, each number with an equal share of its range; zero
-      output is the middle one.
-    - any other bounded box: tanh, stretched to the box's own bounds; unbounded sides stay as
-      they are.
+    - a bounded box of whole numbers: tanh, an equal share of its range each; zero is the middle.
+    - any other bounded box: tanh, stretched to its bounds; one with unbounded sides: clipped.
     - discrete: the largest output wins; M is told one-hot.
-
-    Args:
-        space: The action space of a single environment.
 
     Attributes:
         size: Number A of C's outputs, and the length of the action M is told.
-        is_car: Whether this is CarRacing's box.
-        is_bounded: Whether this is a box with all its sides bounded.
-        is_whole: Whether this is such a box of whole numbers.
+        is_car, is_bounded, is_whole: Whether this is CarRacing's box, a box with all its sides
+            bounded, and such a box of whole numbers.
     """
 
     def __init__(self, space: gym.Space[Any]) -> None:
-        self.space = space
+        self.space: Any = space
         self.is_car = self.is_bounded = self.is_whole = False
         if isinstance(space, gym.spaces.Discrete):
             self.size = int(space.n)
@@ -268,9 +242,9 @@ class ActionMap:
         if self.is_car:
             steer, gas, brake = outputs.unbind(-1)
             return torch.stack([steer.tanh(), gas.sigmoid(), brake.tanh().clamp(0, 1)], dim=-1)
-        if not self.is_bounded:
-            return outputs.clamp(self.low.to(outputs), self.high.to(outputs))
         low, high = self.low.to(outputs), self.high.to(outputs)
+        if not self.is_bounded:
+            return outputs.clamp(low, high)
         share = (outputs.tanh() + 1) / 2
         if self.is_whole:
             return low + (share * (high - low + 1)).floor().clamp(max=high - low)
@@ -281,18 +255,13 @@ class ActionMap:
         if not np.isfinite(told).all():
             raise FloatingPointError(NO_NUMBER)
         if isinstance(self.space, gym.spaces.Discrete):
-            index: np.ndarray = np.asarray(told).argmax(-1) + int(self.space.start)
-            return index
-        assert isinstance(self.space, gym.spaces.Box)
-        values: np.ndarray = np.asarray(told, dtype=self.space.dtype)
-        return values.reshape(-1, *self.space.shape)
+            return np.asarray(np.asarray(told).argmax(-1) + int(self.space.start))
+        return np.asarray(told, dtype=self.space.dtype).reshape(-1, *self.space.shape)
 
     def from_env(self, actions: np.ndarray) -> np.ndarray:
         """What the environment takes, (B, …), as told actions (B, A) float32."""
         if isinstance(self.space, gym.spaces.Discrete):
             index = np.asarray(actions, dtype=np.int64).reshape(-1) - int(self.space.start)
             return np.eye(self.size, dtype=np.float32)[index]
-        assert isinstance(self.space, gym.spaces.Box)
-        values = np.asarray(actions, dtype=np.float32)
-        clipped = values.clip(self.space.low, self.space.high)  # as the environment would
-        return clipped.reshape(-1, self.size)
+        values = np.asarray(actions, dtype=np.float32)  # clipped, as the environment would
+        return values.clip(self.space.low, self.space.high).reshape(-1, self.size)

@@ -34,9 +34,7 @@ class WorldModel:
     """V, M and C that belong together.
 
     Attributes:
-        vae: V.
-        mdrnn: M, the sequence model.
-        controller: C.
+        vae, mdrnn, controller: V, M (the sequence model) and C.
         info: ``env_name``, ``env_kwargs`` and what else is known of the training.
         folder: Where it was read from; holds sample rollouts and the report, if there are any.
         others: Further C by name, of other searches with the same V and M.
@@ -91,9 +89,7 @@ def round_as_shipped(model: nn.Module) -> None:
 def load_trained(logdir: str | os.PathLike[str], **info: Any) -> WorldModel:
     """V, M and C from ``<logdir>/{vae,mdrnn,ctrl}/best.tar``, V and M rounded as they ship.
 
-    Args:
-        logdir: Of a training, which remembers its environment.
-        info: What else is known of it, or better. An ``env_name`` given here is trusted.
+    ``info`` adds to what the training remembers, or overrules it; its ``env_name`` is trusted.
 
     Raises:
         FileNotFoundError: If a stage is missing; names it.
@@ -104,15 +100,13 @@ def load_trained(logdir: str | os.PathLike[str], **info: Any) -> WorldModel:
     path = Path(logdir) / "ctrl" / "best.tar"
     checkpoint = load_checkpoint(path)
     known = {key: checkpoint.get("config", {}).get(key) for key in ("env_name", "env_kwargs")}
-    vae, mdrnn, data_dir = _load_vision_and_memory(logdir, str(known["env_name"] or ""))
+    vae, mdrnn, known["data_dir"] = _load_v_and_m(logdir, str(known["env_name"] or ""))
     controller = controller_from_state(checkpoint["state_dict"], str(path))
-    known = {k: v for k, v in (known | {"data_dir": data_dir}).items() if v is not None}
-    return WorldModel(vae, mdrnn, controller, known | info, Path(logdir))
+    info = {key: value for key, value in known.items() if value is not None} | info
+    return WorldModel(vae, mdrnn, controller, info, Path(logdir))
 
 
-def _load_vision_and_memory(
-    logdir: str | os.PathLike[str], env_name: str
-) -> tuple[ConvVAE, MDRNN, str | None]:
+def _load_v_and_m(logdir: str | os.PathLike[str], env_name: str) -> tuple[ConvVAE, MDRNN, Any]:
     """V, M, and where their rollouts were; both must be of this environment, if they say."""
     paths = [Path(logdir) / stage / "best.tar" for stage in ("vae", "mdrnn")]
     checkpoints, game = [load_checkpoint(path) for path in paths], env_name.rpartition(":")[2]
@@ -121,8 +115,8 @@ def _load_vision_and_memory(
             raise ValueError(f"{path} was trained on {found}, not on {game}: give another logdir")
     vae = vae_from_state(checkpoints[0]["state_dict"], str(paths[0]))
     mdrnn = mdrnn_from_state(checkpoints[1]["state_dict"], vae.latent_size, str(paths[1]))
-    for model in (vae, mdrnn):
-        round_as_shipped(model)
+    round_as_shipped(vae)
+    round_as_shipped(mdrnn)
     return vae, mdrnn, checkpoints[0].get("config", {}).get("data_dir")
 
 
@@ -133,7 +127,7 @@ def load_agent(config: WMControllerConfig, device: str = "cuda") -> Agent:
         FileNotFoundError: If V or M is missing; names the stage.
         ValueError: If their sizes are not the configuration's; names both.
     """
-    vae, mdrnn, _ = _load_vision_and_memory(config.logdir, config.env_name)
+    vae, mdrnn, _ = _load_v_and_m(config.logdir, config.env_name)
     controller = Controller(config.latent_size, config.hidden_size, config.action_size)
     for parameter in controller.parameters():
         nn.init.zeros_(parameter)
@@ -143,15 +137,13 @@ def load_agent(config: WMControllerConfig, device: str = "cuda") -> Agent:
 
 def save_pretrained(folder: str | os.PathLike[str], world: WorldModel) -> None:
     """Write all weights as one safetensors file, V and M in fp16, and the info beside them."""
-    tensors = {
-        prefix + key: value.detach().to(torch.float if part == "controller" else torch.half)
-        for part, prefix in PARTS.items()
-        for key, value in getattr(world, part).state_dict().items()
-    }
-    for name, controller in world.others.items():
-        state = controller.state_dict()
-        tensors |= {f"{CONTROLLER}{name}.{key}": value.float() for key, value in state.items()}
-    tensors = {key: value.detach().contiguous() for key, value in sorted(tensors.items())}
+    models = {prefix: getattr(world, part) for part, prefix in PARTS.items()}
+    models |= {f"{CONTROLLER}{name}.": other for name, other in world.others.items()}
+    values = {prefix + k: v for prefix, m in models.items() for k, v in m.state_dict().items()}
+    tensors = {}
+    for key in sorted(values):
+        dtype = torch.float if key.startswith(CONTROLLER) else torch.half
+        tensors[key] = values[key].detach().to(dtype).contiguous()
     info = world.info | {"checksum": fingerprint([json.dumps(world.info), tensors])}
     with atomic_path(Path(folder) / WEIGHTS) as temporary:
         save_file(tensors, temporary, metadata={"info": json.dumps(info)})
@@ -172,24 +164,18 @@ def load_pretrained(name: str | os.PathLike[str] = SHIPPED) -> WorldModel:
     cure = "install the package again, or replace the file"
     with reading(path, cure=cure), safe_open(path, framework="pt") as file:
         info = dict(json.loads((file.metadata() or {}).get("info", "{}")))
-        stored, checksum = (
-            {k: file.get_tensor(k) for k in sorted(file.keys())},
-            info.pop("checksum", None),
-        )
+        stored = {key: file.get_tensor(key) for key in sorted(file.keys())}
+        checksum = info.pop("checksum", None)
         check_fingerprint([json.dumps(info), stored], checksum)
-        tensors = {key: value.float() for key, value in stored.items()}
-    states: dict[str, dict[str, Tensor]] = {
-        part: {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-        for part, prefix in PARTS.items()
-    }
-    vae = vae_from_state(states["vae"], str(path))
-    mdrnn = mdrnn_from_state(states["mdrnn"], vae.latent_size, str(path))
-    controller = controller_from_state(states["controller"], str(path))
-    names = {key.split(".")[1] for key in tensors if key.startswith(CONTROLLER)} - {"shipped"}
-    names -= {key.split(".")[1] for key in tensors if key.startswith("memory.")}  # of another M
-    others: dict[str, Controller] = {}
-    for other in sorted(names):
-        prefix = f"{CONTROLLER}{other}."
-        state = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-        others[other] = controller_from_state(state, str(path))
+
+    def state(prefix: str) -> dict[str, Tensor]:
+        return {k.removeprefix(prefix): stored[k].float() for k in stored if k.startswith(prefix)}
+
+    where = str(path)
+    vae = vae_from_state(state(PARTS["vae"]), where)
+    mdrnn = mdrnn_from_state(state(PARTS["mdrnn"]), vae.latent_size, where)
+    controller = controller_from_state(state(PARTS["controller"]), where)
+    names = {key.split(".")[1] for key in stored if key.startswith(CONTROLLER)} - {"shipped"}
+    names -= {key.split(".")[1] for key in stored if key.startswith("memory.")}  # of another M
+    others = {c: controller_from_state(state(f"{CONTROLLER}{c}."), where) for c in sorted(names)}
     return WorldModel(vae, mdrnn, controller, info, folder, others)
