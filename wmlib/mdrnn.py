@@ -65,11 +65,11 @@ class MDRNN(_MDRNNBase):
     rnn: nn.LSTM
 
     def forward(self, actions: Tensor, latents: Tensor) -> Prediction:
-        """From h = 0: what actions (T, B, A), as executed, lead to at each of latents (T, B, L).
+        """Predict the next latent, reward and end at every step, from h = 0.
 
-        Returns:
-            ``mus, sigmas`` (T, B, K, L), ``logpi`` (T, B, K), or (T, B, K, L) for a mixture of each
-            latent's own, rewards (T, B) and terminal *logits* (T, B).
+        Of actions (T, B, A), as executed, and latents (T, B, L) come ``mus, sigmas`` (T, B, K, L),
+        ``logpi`` (T, B, K), or (T, B, K, L) for a mixture of each latent's own, rewards (T, B) and
+        terminal *logits* (T, B).
         """
         h, _ = self.rnn(torch.cat([actions, latents], dim=-1))  # (T, B, H)
         return self.head(h)
