@@ -54,7 +54,7 @@ def in_words(found: dict[str, Any]) -> str:
 
 
 def entropy_floor(logsigma: Tensor) -> float:
-    """Mean nats of entropy of q(z | x), from logsigma (…, L): no prediction of a sample beats it."""
+    """Mean entropy of q(z | x), logsigma (…, L), in nats: no prediction of a sample beats it."""
     return float((logsigma + 0.5 * math.log(2 * math.pi * math.e)).sum(-1).mean())
 
 
