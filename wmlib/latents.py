@@ -101,8 +101,7 @@ def precompute_latents(
         episode |= {"final_latents": mu[steps:], "final_logsigmas": logsigma[steps:]}
         for key, value in episode.items():
             rows.setdefault(key, []).append(value)
-    lengths = [len(part) for part in rows["latents"]]
-    rows["episode_starts"] = [np.cumsum([0, *lengths[:-1]], dtype=np.int64)]
+    rows["episode_starts"] = [np.cumsum([0, *map(len, rows["latents"][:-1])], dtype=np.int64)]
     arrays = {key: np.concatenate(rows[key]) for key in sorted(LATENT_KEYS)}
     with atomic_path(path) as temporary:
         np.savez(temporary, origin=origin, checksum=fingerprint(arrays), **arrays)
