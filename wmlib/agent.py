@@ -45,9 +45,8 @@ class Noise:
 class Agent:
     """The whole agent, for one episode or for many side by side.
 
-    V and M exist once, (h, c) once per episode. Each episode may have a controller of its own
-    (``assign``), which is how a whole population is evaluated in one batch; and each has its own
-    stream of noise, so that what a row does depends neither on its neighbours nor on the batch.
+    V and M exist once, (h, c) once per episode, and a stream of ``Noise``. Each episode may have a
+    controller of its own (``assign``): that is how a population is evaluated in one batch.
 
     Args:
         vae: V; its ``encoder(x)`` gives ``(mu, logsigma)``.
@@ -76,9 +75,8 @@ class Agent:
         self.vae = vae.to(self.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
         self.cell, self.controller = cell.to(self.device).eval(), controller.to(self.device).eval()
         self.action_map, self.sample_z = ActionMap(space), sample_z
-        self.sees = 1  # of h and c, how many C is shown
-        if isinstance(controller, Controller):
-            self.sees = self._check_sizes(controller)
+        # Of h and c, how many C is shown.
+        self.sees = self._check_sizes(controller) if isinstance(controller, Controller) else 1
         self.parameters: Tensor | None = None
         self.noise: Noise | None = None
 
@@ -102,11 +100,7 @@ class Agent:
         return sees
 
     def assign(self, parameters: np.ndarray | None) -> None:
-        """Give each episode to come a controller of its own.
-
-        Args:
-            parameters: Flat parameters (N, P), a row per episode; None for C itself.
-        """
+        """Give each episode to come its own flat parameters, a row of (N, P); None for C itself."""
         self.parameters = None
         if parameters is not None:
             self.parameters = torch.as_tensor(parameters, dtype=torch.float32, device=self.device)
@@ -117,18 +111,13 @@ class Agent:
         self.seeds, self.noise = seeds, None
 
     def decide(self, z: Tensor, hidden: Sequence[Tensor], flat: Tensor | None = None) -> Tensor:
-        """C's decision: told actions (n, A).
+        """C's decision: told actions (n, A), for z (n, L) and M's (h, c), each (n, H).
 
-        Args:
-            z: (n, L).
-            hidden: M's (h, c), each (n, H).
-            flat: Each row's own parameters (n, P); C's by default.
+        ``flat`` (n, P) are each row's own parameters; C's by default.
         """
         state = torch.cat([z, *hidden[: self.sees]], dim=-1)  # (n, L), (n, L + H) or (n, L + 2H)
-        outputs = (
-            self.controller(state) if flat is None else act_batch(self.controller, flat, state)
-        )
-        return self.action_map(outputs)
+        own = self.controller(state) if flat is None else act_batch(self.controller, flat, state)
+        return self.action_map(own)
 
     @torch.inference_mode()
     def act(self, frames: np.ndarray, rows: np.ndarray) -> np.ndarray:
@@ -149,8 +138,7 @@ class Agent:
 
     def __call__(self, frame: np.ndarray) -> Any:
         """The environment's action for one frame (64, 64, 3) of a single episode."""
-        told = self.act(frame[None], np.zeros(1, dtype=np.int64))
-        return self.action_map.to_env(told)[0]
+        return self.action_map.to_env(self.act(frame[None], np.zeros(1, dtype=np.int64)))[0]
 
     def _see(self, frames: np.ndarray, index: Tensor) -> Tensor:
         """z (n, L): the mean of q(z | x), or a sample of it."""

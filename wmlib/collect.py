@@ -21,27 +21,16 @@ WAVE = 64  # episodes collected at once; 1,000 frames of each take 0.8 GB
 
 @dataclass
 class Step:
-    """One step of the episodes still running: ``frames --actions--> next_frames``.
+    """One step of the episodes still running: ``frames --actions--> next_frames``."""
 
-    Attributes:
-        rows: (n,) which episodes.
-        frames: (n, 64, 64, 3) uint8, before the action.
-        actions: (n, A) float32, as executed (discrete: one-hot).
-        rewards: (n,).
-        terminated: (n,) bool, ended by the environment.
-        truncated: (n,) bool, ended by a limit of time or patience.
-        impatient: (n,) bool, ended by patience.
-        next_frames: (n, 64, 64, 3) uint8, after the action.
-    """
-
-    rows: np.ndarray
-    frames: np.ndarray
-    actions: np.ndarray
-    rewards: np.ndarray
-    terminated: np.ndarray
-    truncated: np.ndarray
-    impatient: np.ndarray
-    next_frames: np.ndarray
+    rows: np.ndarray  # (n,) which episodes
+    frames: np.ndarray  # (n, 64, 64, 3) uint8, before the action
+    actions: np.ndarray  # (n, A) float32, as executed (discrete: one-hot)
+    rewards: np.ndarray  # (n,)
+    terminated: np.ndarray  # (n,) bool, ended by the environment
+    truncated: np.ndarray  # (n,) bool, ended by a limit of time or patience
+    impatient: np.ndarray  # (n,) bool, ended by patience
+    next_frames: np.ndarray  # (n, 64, 64, 3) uint8, after the action
 
 
 def play(
@@ -51,8 +40,6 @@ def play(
 
     Args:
         envs: Has at least ``len(seeds)`` rows.
-        policy: Sees the frames, gives the actions.
-        seeds: The episodes' own seeds.
         time_limit: Steps after which an episode is truncated.
         patience: Steps without a positive reward after which it is truncated too (0: never).
 
@@ -70,8 +57,7 @@ def play(
             raise FloatingPointError(f"step {t + 1} paid {rewards}: no score comes of such rewards")
         last_reward[rows[rewards > 0]] = t
         truncated = (truncated | (t + 1 == time_limit)) & ~terminated
-        waited = (t - last_reward[rows] >= patience) & (patience > 0)
-        impatient = waited & ~terminated & ~truncated
+        impatient = (t - last_reward[rows] >= patience) & (patience > 0) & ~(terminated | truncated)
         truncated |= impatient
         yield Step(rows, frames, actions, rewards, terminated, truncated, impatient, next_frames)
         going = ~(terminated | truncated)
@@ -97,24 +83,21 @@ def generate_rollouts(
 ) -> list[Path]:
     """Collect ``rollout_000000.npz`` … in ``data_dir``; a second call adds what is missing.
 
-    Each file's episode follows from ``seed`` and its number alone, so the same call gives the
-    same files.
+    Each file's episode follows from ``seed`` and its number alone.
 
     Args:
-        data_dir: Folder for the files.
         num_rollouts: How many files there shall be.
         seq_len: Longest episode in steps.
         num_workers: Cap on environment processes.
         seed: Seed of the whole set.
-        policy: A name (``"random"``, ``"brownian"``, ``"held"``), a function of one frame, or a
-            batch policy.
+        policy: See ``make_policy``.
         env_name, backend, env_kwargs: See ``make_vector_env``.
         display: Show progress.
         part: Numbers of the files to see to, where machines share the work; all by default.
 
     Returns:
-        The paths of all ``num_rollouts`` files, or of those in ``part``, in order. ValueError if
-        one that is there holds another episode than this call would collect.
+        The paths of these files, in order. ValueError if one that is there holds another episode
+        than this call would collect.
     """
     if num_rollouts < 1 or seq_len < 1:
         raise ValueError(f"num_rollouts {num_rollouts} and seq_len {seq_len} must be positive")
@@ -122,8 +105,7 @@ def generate_rollouts(
     missing = missing_rollouts(files, env_name, seed)
     if not missing:
         return list(files.values())
-    wave = min(len(missing), WAVE)
-    envs = make_vector_env(env_name, wave, backend, num_workers, env_kwargs)
+    envs = make_vector_env(env_name, min(len(missing), WAVE), backend, num_workers, env_kwargs)
     player = make_policy(policy, envs.action_space, seq_len)
     bar = tqdm(total=len(missing), desc="rollouts", unit="episode", disable=not display)
     try:

@@ -22,19 +22,16 @@ def diagnose_vae(vae: ConvVAE, frames: np.ndarray) -> dict[str, Any]:
     """How well V draws frames (N, 64, 64, 3) uint8, and with how many of its latents.
 
     Returns:
-        ``error``: squared error per frame, summed over pixels, as in the loss: mean;
-        ``error_95``: its 95th percentile; ``mean_frame``: the error of always drawing
-        their mean; ``kl``: nats of each latent (L,), ``active``: how many of them carry more than
-        0.05.
+        ``error``: mean squared error per frame, summed over pixels, as in the loss; ``error_95``:
+        its 95th percentile; ``mean_frame``: the error of always drawing their mean; ``kl``: nats
+        of each latent (L,), ``active``: how many of them carry more than 0.05.
     """
-    device = next(vae.parameters()).device
+    device, errors = next(vae.parameters()).device, []
     mu, logsigma = encode(vae, frames, device)
-    errors = []
     for chunk, z in zip(torch.from_numpy(frames).split(200), mu.split(200), strict=True):
         difference = vae.decoder(z.to(device)) - frames_to_tensor(chunk.to(device))
         errors.append(difference.pow(2).sum((1, 2, 3)).cpu())
-    error = torch.cat(errors)
-    kl = kl_divergence(mu, logsigma).mean(0)  # (L,)
+    error, kl = torch.cat(errors), kl_divergence(mu, logsigma).mean(0)  # (N,), (L,)
     return {
         "error": float(error.mean()),
         "error_95": float(error.quantile(0.95)),
@@ -57,11 +54,7 @@ def in_words(found: dict[str, Any]) -> str:
 
 
 def entropy_floor(logsigma: Tensor) -> float:
-    """The mean entropy of q(z | x), in nats: no prediction of a sample of it can do better.
-
-    Args:
-        logsigma: (…, L).
-    """
+    """Mean entropy of q(z | x), logsigma (…, L), in nats: no prediction of a sample beats it."""
     return float((logsigma + 0.5 * math.log(2 * math.pi * math.e)).sum(-1).mean())
 
 
@@ -71,16 +64,14 @@ def diagnose_mdrnn(
 ) -> dict[str, float]:
     """M's one-step prediction on held-out windows, between its floor and two naive ones.
 
-    Returns:
-        In nats per step: ``nll`` of M; ``floor``, the entropy of q(z | x); ``gaussian``, one
-        diagonal Gaussian for all z; ``persistence``, a Gaussian around the last z. And
-        ``reward_mse`` beside ``reward_variance``.
+    Returns, in nats per step: ``nll`` of M; ``floor``, the entropy of q(z | x); ``gaussian``, one
+    diagonal Gaussian for all z; ``persistence``, a Gaussian around the last z. And ``reward_mse``
+    beside ``reward_variance``.
     """
     device = mdrnn.gmm_linear.weight.device
     generator = torch.Generator().manual_seed(seed)
     index = torch.linspace(0, len(dataset) - 1, min(windows, len(dataset))).long()
-    batch = dataset.batch(index, generator)
-    z, action, reward, _, z_next = (part.to(device) for part in batch)
+    z, action, reward, _, z_next = (part.to(device) for part in dataset.batch(index, generator))
     steps = dataset.starts[index, None] + torch.arange(1, dataset.seq_len + 1)
     mus, sigmas, logpi, r, _ = mdrnn(action.transpose(0, 1), z.transpose(0, 1))
     return {
@@ -95,8 +86,7 @@ def diagnose_mdrnn(
 
 def _gaussian_nll(residual: Tensor) -> float:
     """Nats per step of residuals (B, T, L) under the diagonal Gaussian that fits them best."""
-    variance = residual.pow(2).mean((0, 1))
-    return float(0.5 * (2 * math.pi * math.e * variance).log().sum())
+    return float(0.5 * (2 * math.pi * math.e * residual.pow(2).mean((0, 1))).log().sum())
 
 
 @torch.inference_mode()
@@ -111,10 +101,8 @@ def open_loop_error(
     """How fast a dream and the world part, when both are given the same actions.
 
     Args:
-        mdrnn: M.
-        dataset: Held-out windows; ``seq_len - burn_in`` is the horizon.
+        dataset: Held-out windows, to take ``windows`` of; ``seq_len - burn_in`` is the horizon.
         burn_in: Real steps that M sees first.
-        windows: How many.
         temperature: τ of the dream; near 0 it follows the likeliest mean, without noise that no
             prediction could match.
         seed: Seed of its noise.
@@ -134,7 +122,6 @@ def open_loop_error(
     for t in range(burn_in, dataset.seq_len):
         mus, sigmas, logpi, _, _, hidden = cell(action[:, t], z, hidden)
         z = sample_gmm(mus, sigmas, logpi, temperature, generator)
-        guesses = {"dream": z, "persistence": last, "average": average}
-        for name, guess in guesses.items():
+        for name, guess in zip(errors, (z, last, average), strict=True):
             errors[name].append(float((guess - mu[:, t + 1]).pow(2).sum(-1).mean()))
     return errors

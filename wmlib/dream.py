@@ -22,8 +22,7 @@ class Dream:
     """Many dreams side by side: M predicts, a sample becomes the next z.
 
     A dream starts where a real episode was: at a random step of one of ``rollouts``, with the
-    (h, c) that ``burn_in`` real steps before it lead to. Each has a seed and a stream of noise of
-    its own, so that what it becomes depends neither on its neighbours nor on the batch.
+    (h, c) that ``burn_in`` real steps before it lead to. Each has a seed and a stream of ``Noise``.
 
     Args:
         vae: V, which encodes where dreams start and draws what they look like.
@@ -34,9 +33,7 @@ class Dream:
         device: Where to compute.
         fast: For thousands of rows: see ``quicken``. Otherwise M's own cell in float32.
 
-    Attributes:
-        z: (N, L), where the dreams are.
-        hidden: (h, c), each (N, H).
+    Attributes ``z`` (N, L) and ``hidden``, (h, c), each (N, H), are where the dreams are.
 
     Source: Ha & Schmidhuber (2018), section 4.
     """
@@ -55,18 +52,16 @@ class Dream:
             raise ValueError("a dream starts from real frames: give at least one rollout")
         self.device = choose_device(device)
         self.vae, self.cell = quicken(vae.to(self.device).eval()), cell.to(self.device).eval()
-        if fast:
-            self.cell = quicken(self.cell)
+        self.cell = quicken(self.cell) if fast else self.cell
         self.temperature, self.burn_in = temperature, burn_in
-        steps = burn_in + 1
+        steps, longest = burn_in + 1, max(len(rollout) for rollout in rollouts)
+        if longest < steps:
+            raise ValueError(f"burn_in {burn_in} wants {steps} steps, the longest has {longest}")
         self.starts: list[tuple[Tensor, Tensor]] = []
         for rollout in rollouts:
             if len(rollout) >= steps:
                 mu, _ = encode(self.vae, rollout.observations, self.device)
                 self.starts.append((mu, torch.from_numpy(rollout.actions)))
-        if not self.starts:
-            longest = max(len(rollout) for rollout in rollouts)
-            raise ValueError(f"burn_in {burn_in} wants {steps} steps, the longest has {longest}")
 
     def reset(self, count: int, seed: int = 0) -> Tensor:
         """Begin ``count`` dreams, with the seeds from ``seed`` on; z (count, L)."""
@@ -86,32 +81,22 @@ class Dream:
         self, moments: Sequence[tuple[int, int]], seeds: Sequence[int] | None = None
     ) -> Tensor:
         """Begin a dream at each ``(rollout, step)``, with seeds 0, 1, … by default; z (N, L)."""
-        windows = [
-            [part[step - self.burn_in : step] for part in self.starts[episode]]
-            for episode, step in moments
-        ]
-        z = torch.stack([window[0] for window in windows]).to(self.device)  # (N, burn_in, L)
-        a = torch.stack([window[1] for window in windows]).to(self.device)  # (N, burn_in, A)
-        self.hidden = self.cell.watch(a, z)
-        self.z = torch.stack([self.starts[e][0][step] for e, step in moments]).to(self.device)
-        own = range(len(moments)) if seeds is None else seeds
-        own_mixtures = self.cell.latents if self.cell.mixture == "latent" else 1
-        sizes = {"standard_exponential": self.cell.gaussians * own_mixtures}
-        sizes |= {"standard_normal": self.cell.latents}
-        self.noise = Noise(own, self.device, **sizes)
+        at = [(*self.starts[episode], step - self.burn_in, step) for episode, step in moments]
+        z = torch.stack([mu[first:step] for mu, _, first, step in at])  # (N, burn_in, L)
+        a = torch.stack([told[first:step] for _, told, first, step in at])  # (N, burn_in, A)
+        self.hidden = self.cell.watch(a.to(self.device), z.to(self.device))
+        self.z = torch.stack([mu[step] for mu, _, _, step in at]).to(self.device)
+        weights = self.cell.gaussians * (self.cell.latents if self.cell.mixture == "latent" else 1)
+        sizes = {"standard_exponential": weights, "standard_normal": self.cell.latents}
+        self.noise = Noise(range(len(moments)) if seeds is None else seeds, self.device, **sizes)
         self.streams = torch.arange(len(moments), device=self.device)
         return self.z
 
     @torch.inference_mode()
     def step(self, action: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """One step of every dream.
+        """One step of every dream, by the told actions (N, A).
 
-        Args:
-            action: Told actions (N, A).
-
-        Returns:
-            The next z (N, L), predicted rewards (N,), and the predicted probabilities (N,) that
-            the episode ends here.
+        Returns the next z (N, L), predicted rewards (N,) and probabilities (N,) of the end here.
         """
         mus, sigmas, logpi, reward, done, self.hidden = self.cell(action, self.z, self.hidden)
         exponential, normal = self.noise.draw(self.streams)  # (N, K) or (N, K · L), and (N, L)
@@ -156,10 +141,9 @@ class DreamEnv(gym.Env[np.ndarray, Any]):
         render_mode: str | None = "rgb_array",
     ) -> None:
         self.dream = Dream(vae, cell, rollouts, temperature, burn_in, device)
-        self.action_map, self.action_space = ActionMap(space), space
+        self.action_map, self.action_space, self.render_mode = ActionMap(space), space, render_mode
         self.observation_space = gym.spaces.Box(-np.inf, np.inf, (cell.latents,), np.float32)
         self.time_limit, self.end_probability = time_limit, end_probability
-        self.render_mode = render_mode
 
     @property
     def hidden(self) -> tuple[Tensor, Tensor]:
@@ -172,15 +156,14 @@ class DreamEnv(gym.Env[np.ndarray, Any]):
         """Begin at a real moment. ``options={"moment": (rollout, step)}`` chooses which."""
         super().reset(seed=seed)
         self.t = 0
-        own = [int(self.np_random.integers(2**31))]
-        moment = (options or {}).get("moment")
+        own, moment = [int(self.np_random.integers(2**31))], (options or {}).get("moment")
         z = self.dream.begin_at([moment], own) if moment else self.dream.begin(own)
         return z[0].cpu().numpy(), {}
 
     def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         """One step; the reward is the one M predicts."""
-        told = self.action_map.from_env(np.asarray(action)[None])
-        z, reward, end = self.dream.step(torch.from_numpy(told).to(self.dream.device))
+        told = torch.from_numpy(self.action_map.from_env(np.asarray(action)[None]))
+        z, reward, end = self.dream.step(told.to(self.dream.device))
         self.t += 1
         terminated = bool(end[0] >= self.end_probability)
         truncated = self.t >= self.time_limit and not terminated
@@ -189,5 +172,4 @@ class DreamEnv(gym.Env[np.ndarray, Any]):
 
     def render(self) -> np.ndarray:
         """The frame (64, 64, 3) that V sees in z."""
-        frame: np.ndarray = self.dream.frames()[0]
-        return frame
+        return self.dream.frames().squeeze(0)

@@ -17,15 +17,10 @@ from wmlib.rollouts import LATENTS_FOLDER, read_rollout, rollout_files
 from wmlib.vae import ConvVAE, vae_from_state
 
 CHUNK = 200  # frames encoded at once
-KEPT = ("actions", "rewards", "terminals")
 
 
 def load_vae(config: WMVAEConfig) -> ConvVAE:
-    """V as trained in ``<logdir>/vae/best.tar``.
-
-    Raises:
-        ValueError: If its latent size is not the configuration's; names both.
-    """
+    """V as trained in ``<logdir>/vae/best.tar``; ValueError unless L is the configuration's."""
     path = Path(config.logdir) / "vae" / "best.tar"
     vae = vae_from_state(load_checkpoint(path)["state_dict"], str(path))
     if vae.latent_size != config.latent_size:
@@ -64,10 +59,8 @@ def precompute_latents(
     """Encode all rollouts into ``<data_dir>/latents/latents_<L>.npz``, once for each V.
 
     Args:
-        vae_config: Where V is.
+        vae_config: Where V is, unless ``vae`` is given.
         mdrnn_config: Where the rollouts are, and L.
-        vae: V, if it is not ``vae_config``'s.
-        display: Show progress.
 
     Returns:
         The file's arrays: ``latents`` (N, L), which are mu, ``logsigmas`` (N, L), ``actions``
@@ -79,11 +72,10 @@ def precompute_latents(
         ValueError: If L is not V's, or a file cannot be read.
     """
     vae = vae or load_vae(vae_config)
-    device = choose_device(mdrnn_config.device)
+    device, size = choose_device(mdrnn_config.device), mdrnn_config.latent_size
     vae = vae.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
-    root = Path(mdrnn_config.data_dir)
-    files = rollout_files(root)
-    path = root / LATENTS_FOLDER / f"latents_{mdrnn_config.latent_size}.npz"
+    files = rollout_files(mdrnn_config.data_dir)
+    path = Path(mdrnn_config.data_dir, LATENTS_FOLDER, f"latents_{size}.npz")
     # Changes whenever V's weights or the set of rollouts do.
     origin = fingerprint(vae.state_dict(), [(file.name, file.stat().st_size) for file in files])
     if path.exists():
@@ -94,29 +86,25 @@ def precompute_latents(
                 check_fingerprint(arrays, str(archive["checksum"]))
                 return arrays
     rows: dict[str, list[np.ndarray]] = {}
-    starts, count = [], 0
     for file in tqdm(files, desc="latents", unit="episode", disable=not display):
         rollout = read_rollout(file)
         steps = len(rollout.next_observations)  # one less where the final frame is unknown
         frames = np.concatenate([rollout.observations[:1], rollout.next_observations])
         mu, logsigma = (part.numpy() for part in encode(vae, frames, device))
-        if mu.shape[1] != mdrnn_config.latent_size:
+        if mu.shape[1] != size:
             raise ValueError(
-                f"V gives latents of size {mu.shape[1]}, WMMDNRNNConfig.latent_size is "
-                f"{mdrnn_config.latent_size}; make them equal"
+                f"V gives latents of size {mu.shape[1]}, WMMDNRNNConfig.latent_size is {size}; "
+                "make them equal"
             )
         episode = {"latents": mu[:steps], "logsigmas": logsigma[:steps]}
-        episode |= {key: getattr(rollout, key)[:steps] for key in KEPT}
+        episode |= {k: getattr(rollout, k)[:steps] for k in ("actions", "rewards", "terminals")}
         episode |= {"final_latents": mu[steps:], "final_logsigmas": logsigma[steps:]}
         for key, value in episode.items():
             rows.setdefault(key, []).append(value)
-        starts.append(count)
-        count += steps
-    rows["episode_starts"] = [np.array(starts, dtype=np.int64)]
+    rows["episode_starts"] = [np.cumsum([0, *map(len, rows["latents"][:-1])], dtype=np.int64)]
     arrays = {key: np.concatenate(rows[key]) for key in sorted(LATENT_KEYS)}
-    marks: dict[str, Any] = {"origin": origin, "checksum": fingerprint(arrays)}
     with atomic_path(path) as temporary:
-        np.savez(temporary, **marks, **arrays)
+        np.savez(temporary, origin=origin, checksum=fingerprint(arrays), **arrays)
     return arrays
 
 

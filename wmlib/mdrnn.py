@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from wmlib.checkpoints import load_weights
 from wmlib.mixture import gmm_loss
@@ -21,6 +20,8 @@ MIXTURES = ("vector", "latent")
 class _MDRNNBase(nn.Module):
     """What the sequence model and the cell share: the sizes and the output head."""
 
+    recurrence: type[nn.Module]
+
     def __init__(
         self, latents: int, actions: int, hiddens: int, gaussians: int, mixture: str = "vector"
     ) -> None:
@@ -31,6 +32,7 @@ class _MDRNNBase(nn.Module):
         self.hiddens, self.gaussians, self.mixture = hiddens, gaussians, mixture
         self.weights = latents if mixture == "latent" else 1  # mixture weights per Gaussian
         self.gmm_linear = nn.Linear(hiddens, (2 * latents + self.weights) * gaussians + 2)
+        self.rnn = self.recurrence(latents + actions, hiddens)
 
     def head(self, h: Tensor) -> Prediction:
         """Hidden states (*, H) to mixture, reward and terminal logit."""
@@ -38,10 +40,8 @@ class _MDRNNBase(nn.Module):
         mus, logsigmas, pi, r, d = self.gmm_linear(h).float().split([size, size, weights, 1, 1], -1)
         shape = (*h.shape[:-1], self.gaussians, self.latents)
         sigmas = logsigmas.reshape(shape).clamp(*LOGSIGMA_RANGE).exp()
-        if self.mixture == "latent":
-            logpi = pi.reshape(shape).log_softmax(-2)
-        else:
-            logpi = pi.log_softmax(-1)
+        own = self.mixture == "latent"
+        logpi = pi.reshape(shape).log_softmax(-2) if own else pi.log_softmax(-1)
         return mus.reshape(shape), sigmas, logpi, r.squeeze(-1), d.squeeze(-1)
 
 
@@ -61,22 +61,15 @@ class MDRNN(_MDRNNBase):
     Source: Ha & Schmidhuber (2018), section 2.2 and appendix A.2.
     """
 
-    def __init__(
-        self, latents: int, actions: int, hiddens: int, gaussians: int, mixture: str = "vector"
-    ) -> None:
-        super().__init__(latents, actions, hiddens, gaussians, mixture)
-        self.rnn = nn.LSTM(latents + actions, hiddens)
+    recurrence = nn.LSTM
+    rnn: nn.LSTM
 
     def forward(self, actions: Tensor, latents: Tensor) -> Prediction:
         """Predict the next latent, reward and end at every step, from h = 0.
 
-        Args:
-            actions: (T, B, A), as the environment executed them.
-            latents: (T, B, L).
-
-        Returns:
-            ``mus, sigmas`` (T, B, K, L), ``logpi`` (T, B, K), or (T, B, K, L) for a mixture of each
-            latent's own, rewards (T, B) and terminal *logits* (T, B).
+        Of actions (T, B, A), as executed, and latents (T, B, L) come ``mus, sigmas`` (T, B, K, L),
+        ``logpi`` (T, B, K), or (T, B, K, L) for a mixture of each latent's own, rewards (T, B) and
+        terminal *logits* (T, B).
         """
         h, _ = self.rnn(torch.cat([actions, latents], dim=-1))  # (T, B, H)
         return self.head(h)
@@ -87,21 +80,10 @@ class MDRNN(_MDRNNBase):
 
 
 class MDRNNCell(_MDRNNBase):
-    """The same model one step at a time, for acting and dreaming.
+    """The same model one step at a time, for acting and dreaming; its sizes: see ``MDRNN``."""
 
-    Args:
-        latents: Length L of z.
-        actions: Length A of the action M is told.
-        hiddens: LSTM units H.
-        gaussians: Mixture components K.
-        mixture: See ``MDRNN``.
-    """
-
-    def __init__(
-        self, latents: int, actions: int, hiddens: int, gaussians: int, mixture: str = "vector"
-    ) -> None:
-        super().__init__(latents, actions, hiddens, gaussians, mixture)
-        self.rnn = nn.LSTMCell(latents + actions, hiddens)
+    recurrence = nn.LSTMCell
+    rnn: nn.LSTMCell
 
     def forward(
         self, action: Tensor, latent: Tensor, hidden: Hidden
@@ -117,8 +99,7 @@ class MDRNNCell(_MDRNNBase):
             ``mus, sigmas`` (B, K, L), ``logpi`` (B, K), reward (B,), terminal logit (B,), (h, c).
         """
         hidden = self.step(action, latent, hidden)
-        mus, sigmas, logpi, r, d = self.head(hidden[0])
-        return mus, sigmas, logpi, r, d, hidden
+        return *self.head(hidden[0]), hidden
 
     def step(self, action: Tensor, latent: Tensor, hidden: Hidden) -> Hidden:
         """Advance (h, c) only: all that acting needs, without the mixture head."""
@@ -189,11 +170,8 @@ def get_loss(
         return (values * counts).sum() / counts.sum()
 
     gmm = mean(gmm_loss(latent_next_obs.transpose(0, 1), mus, sigmas, logpi, reduce=False))
-    bce = mean(
-        F.binary_cross_entropy_with_logits(
-            d, terminal.transpose(0, 1), pos_weight=d.new_tensor(terminal_weight), reduction="none"
-        )
-    )
+    ends = nn.BCEWithLogitsLoss(reduction="none", pos_weight=d.new_tensor(terminal_weight))
+    bce = mean(ends(d, terminal.transpose(0, 1)))
     mse = mean((r - reward.transpose(0, 1)).square()) if include_reward else torch.zeros_like(gmm)
     if logpi.ndim == mus.ndim:
         loss = gmm / latent_size + bce + mse

@@ -42,15 +42,13 @@ def _brownian(rng: np.random.Generator, actions: ActionMap, steps: int) -> np.nd
     memory, noise = 0.92, rng.standard_normal((steps, actions.size))
     for t in range(1, steps):  # first-order autoregression of unit variance
         noise[t] = memory * noise[t - 1] + np.sqrt(1 - memory**2) * noise[t]
-    told: np.ndarray = actions(torch.as_tensor(centre + spread * noise)).numpy()
-    return told
+    return actions(torch.as_tensor(centre + spread * noise)).numpy()
 
 
 def _held(rng: np.random.Generator, actions: ActionMap, steps: int) -> np.ndarray:
     """Uniform actions (T, A), each held for 10 steps on average."""
     change = rng.random(steps) < 0.1
-    held: np.ndarray = _random(rng, actions, int(change.sum()) + 1)[change.cumsum()]
-    return held
+    return _random(rng, actions, int(change.sum()) + 1).take(change.cumsum(), axis=0)
 
 
 def _long_held(rng: np.random.Generator, actions: ActionMap, steps: int) -> np.ndarray:
@@ -65,16 +63,10 @@ def _long_held(rng: np.random.Generator, actions: ActionMap, steps: int) -> np.n
     while t < steps:
         change[t] = 1
         t += round(float(np.exp(rng.uniform(0, longest))))
-    held: np.ndarray = _random(rng, actions, int(change.sum()))[change.cumsum() - 1]
-    return held
+    return _random(rng, actions, int(change.sum())).take(change.cumsum() - 1, axis=0)
 
 
-POLICIES: dict[str, Callable[[np.random.Generator, ActionMap, int], np.ndarray]] = {
-    "random": _random,
-    "brownian": _brownian,
-    "held": _held,
-    "long-held": _long_held,
-}
+POLICIES = {"random": _random, "brownian": _brownian, "held": _held, "long-held": _long_held}
 
 
 class _Planned:
@@ -90,8 +82,7 @@ class _Planned:
 
     def act(self, frames: np.ndarray, rows: np.ndarray) -> np.ndarray:
         self.t += 1
-        actions: np.ndarray = self.plans[rows, self.t - 1]
-        return actions
+        return self.plans[:, self.t - 1].take(rows, axis=0)
 
 
 class _Called:
@@ -109,16 +100,13 @@ class _Called:
 def make_policy(
     policy: str | Callable[[np.ndarray], Any] | Policy, space: Any, steps: int
 ) -> Policy:
-    """A batch policy from a name, a function of one frame, or what is one already.
+    """A batch policy from a name, a function of one frame, or what is one already; else ValueError.
 
     Args:
         policy: ``"random"``, ``"brownian"``, ``"held"``, ``"long-held"``, ``frame -> action``, or
             an object with ``start`` and ``act``, such as an ``Agent``.
         space: The environment's action space.
         steps: Longest episode.
-
-    Raises:
-        ValueError: If it is none of these.
     """
     if isinstance(policy, str) and policy in POLICIES:
         return _Planned(policy, ActionMap(space), steps)

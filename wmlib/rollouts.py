@@ -59,11 +59,8 @@ class Rollout:
 
 def save_rollout(path: str | os.PathLike[str], rollout: Rollout) -> None:
     """Write an episode as ``.npz``, whole or not at all; the same episode gives the same bytes."""
-    arrays = {
-        field.name: np.asarray(getattr(rollout, field.name))
-        for field in dataclasses.fields(rollout)
-        if getattr(rollout, field.name) is not None
-    }
+    parts = {field.name: getattr(rollout, field.name) for field in dataclasses.fields(rollout)}
+    arrays = {name: np.asarray(part) for name, part in parts.items() if part is not None}
     # numpy's own savez_compressed has no level: level 1 takes a third of the time.
     with atomic_path(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
         for name, array in arrays.items():
@@ -82,10 +79,8 @@ def read_rollout(path: str | os.PathLike[str], alignment: str = "before") -> Rol
             TorchWM's). ``"after"``: it is what ``actions[t]`` led to (ctallec's files).
 
     Returns:
-        The episode; frames of other sizes are resized to 64×64.
-
-    Raises:
-        ValueError: If the file cannot be read or its arrays do not fit together.
+        The episode, its frames resized to 64×64. ValueError if the file cannot be read or its
+        arrays do not fit together.
     """
     if alignment not in ("before", "after"):
         raise ValueError(f"alignment must be 'before' or 'after', found {alignment!r}")
@@ -106,42 +101,26 @@ def read_rollout(path: str | os.PathLike[str], alignment: str = "before") -> Rol
         raise ValueError(
             f"{path}: observations must be (T, H, W, 3) uint8, found {frames.shape} {frames.dtype}"
         )
-    _check_lengths(path, alignment, frames, actions, rewards, terminals)
-    frames = resize(frames)
-    if alignment == "after":
+    parts = (frames, actions, rewards, terminals)
+    count, told, paid, ended = (part.shape[0] if part.ndim else 0 for part in parts)
+    after = alignment == "after"
+    fits = told >= count if after else told == count  # ctallec drew more than were played
+    if not fits or not count == paid == ended or count <= after:
+        raise ValueError(
+            f"{path}: {count} frames, {told} actions, {paid} rewards and {ended} terminals make no "
+            f"episode with alignment={alignment!r}; ours and TorchWM's files want 'before', "
+            "ctallec's 'after'"
+        )
+    frames, final = resize(frames), None if final is None else resize(final)
+    if after:
         frames, final = frames[:-1], frames[-1]
         actions, rewards, terminals = actions[1 : 1 + len(frames)], rewards[1:], terminals[1:]
-    return Rollout(
-        frames,
-        actions.reshape(len(frames), -1),
-        rewards,
-        terminals,
-        None if final is None else resize(final),
-        truncated,
-        seed,
-        env_id,
-    )
-
-
-def _check_lengths(path: str | os.PathLike[str], alignment: str, *parts: np.ndarray) -> None:
-    """Raise ValueError if frames, actions, rewards and terminals cannot belong together."""
-    frames, actions, rewards, terminals = (part.shape[0] if part.ndim else 0 for part in parts)
-    after = alignment == "after"
-    fits = actions >= frames if after else actions == frames  # ctallec drew more than were played
-    if not fits or not frames == rewards == terminals or frames <= after:
-        raise ValueError(
-            f"{path}: {frames} frames, {actions} actions, {rewards} rewards and {terminals} "
-            f"terminals make no episode with alignment={alignment!r}; ours and TorchWM's files "
-            "want 'before', ctallec's 'after'"
-        )
+    actions = actions.reshape(len(frames), -1)
+    return Rollout(frames, actions, rewards, terminals, final, truncated, seed, env_id)
 
 
 def rollout_files(root: str | os.PathLike[str]) -> list[Path]:
-    """All rollouts below ``root`` in sorted order, the cached latents left out.
-
-    Raises:
-        FileNotFoundError: If there are none.
-    """
+    """All rollouts below ``root``, sorted, without cached latents; FileNotFoundError if none."""
     root = Path(root)
     files = sorted(
         path
@@ -163,9 +142,8 @@ def rollout_origin(path: str | os.PathLike[str]) -> tuple[str, int]:
     """Environment, its module left out, and seed; ``"", -1`` where the file does not say."""
     with reading(path, UNREADABLE), np.load(path, allow_pickle=False) as archive:
         name = str(archive["env_id"]) if "env_id" in archive.files else ""
-        return name.partition(" (")[0].rpartition(":")[2], int(
-            archive["seed"]
-        ) if "seed" in archive.files else -1
+        seed = int(archive["seed"]) if "seed" in archive.files else -1
+        return name.partition(" (")[0].rpartition(":")[2], seed
 
 
 def origin(data_dir: str) -> dict[str, Any]:
