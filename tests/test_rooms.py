@@ -12,8 +12,7 @@ import pytest
 import wmlib
 from wmlib.config import WMControllerConfig, WMMDNRNNConfig, WMVAEConfig
 
-# The plan is 350 lines a room and 4,500 in all; these may only fall.
-MOST_ROOMS, LONGEST_ROOM, MOST_LINES, MOST_FIELDS = 28, 372, 4931, 60
+MOST_ROOMS, LONGEST_ROOM, MOST_LINES, MOST_FIELDS = 28, 350, 4500, 60
 GROUPS = ["The paper", "The data", "Learning", "Acting", "Judging", "The door"]
 GRAB_BAGS = {"common", "helpers", "misc", "tools", "util", "utils"}
 ROW = re.compile(r"^\| `(\w+)` \| ([^|]+?) \|", re.MULTILINE)

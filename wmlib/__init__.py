@@ -8,8 +8,7 @@ import os
 import signal
 import sys
 
-# Threads that wait for each other spin, 20 times as long by default: on a busy machine that takes
-# the cores from those that work. Read when torch is first imported; what is set already wins.
+# On a busy machine, threads that spin while they wait take the cores. Read as torch is imported.
 if "OMP_WAIT_POLICY" not in os.environ:
     os.environ.setdefault("GOMP_SPINCOUNT", "20000")
 if sys.argv[:1] == ["-m"] and "wmlib" in sys.orig_argv:  # Ctrl-C while the command line loads

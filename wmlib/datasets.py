@@ -28,8 +28,7 @@ def split_point(count: int, num_test_files: int | None = None) -> int:
     The last ``num_test_files`` are (0: none); by default, or where there are too few, a tenth
     (at least one). A single file is for training.
 
-    Raises:
-        ValueError: If ``num_test_files`` is negative.
+    Raises ValueError if ``num_test_files`` is negative.
     """
     if num_test_files is not None and num_test_files < 0:
         raise ValueError(f"num_test_files must not be negative, found {num_test_files}")
@@ -145,8 +144,7 @@ class SequenceDataset(RolloutDataset):
     Five tensors of equal length: observations (T, 3, 64, 64), actions (T, A), rewards (T,),
     terminals (T,), next observations (T, 3, 64, 64). For the arguments, see ``RolloutDataset``.
 
-    Raises:
-        ValueError: If no episode is long enough.
+    Raises ValueError if no episode is long enough.
     """
 
     def __init__(
@@ -183,8 +181,7 @@ class LatentSequenceDataset(Dataset[Windows]):
         latents: The arrays of one ``latents_<L>.npz``; see ``precompute_latents``.
         seq_len, episodes: Transitions T in a window, from every step of these episodes (None: all).
 
-    Raises:
-        ValueError: If no episode is long enough, or an array is missing.
+    Raises ValueError if no episode is long enough, or an array is missing.
     """
 
     def __init__(

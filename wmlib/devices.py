@@ -16,8 +16,7 @@ Model = TypeVar("Model", bound=nn.Module)
 def choose_device(name: str) -> torch.device:
     """``"cuda"`` is the GPU if there is one, otherwise the CPU and one line that says so.
 
-    Raises:
-        ValueError: If torch does not know the name.
+    Raises ValueError if torch does not know the name.
     """
     try:
         device = torch.device(name)

@@ -39,8 +39,7 @@ def episode_seed(purpose: str, seed: int, index: int) -> int:
     Each purpose (``collect``, ``train``, ``select``, ``evaluate``) owns a quarter of the range,
     so that no track of a final evaluation was ever trained or selected on, whatever the seeds.
 
-    Raises:
-        ValueError: If the purpose is none of these.
+    Raises ValueError if the purpose is none of these.
     """
     if purpose not in PURPOSES:
         raise ValueError(f"purpose must be one of {PURPOSES}, found {purpose!r}")
@@ -54,8 +53,7 @@ class GymImageEnv(gym.ObservationWrapper, RecordConstructorArgs):
     Image observations are resized; of others the rendered picture is shown. Keeps Gymnasium's
     five-tuple ``(observation, reward, terminated, truncated, info)``.
 
-    Raises:
-        ValueError: If it has neither image observations nor the render mode ``rgb_array``.
+    Raises ValueError if it has neither image observations nor the render mode ``rgb_array``.
     """
 
     def __init__(self, env: gym.Env, size: tuple[int, int] = FRAME_SIZE) -> None:
@@ -145,8 +143,7 @@ def make_env(env_name: str, **kwargs: Any) -> gym.Env:
     CarRacing-v3 is drawn by ``wmlib.fast`` where that is there: the same game and pictures. For
     ``VizdoomTakeCover-v1``, see ``TakeCover``.
 
-    Raises:
-        ValueError: If Gymnasium does not know the name, or no longer.
+    Raises ValueError if Gymnasium does not know the name, or no longer.
     """
     if env_name == TAKE_COVER:
         try:

@@ -68,8 +68,7 @@ def precompute_latents(
         ``final_logsigmas`` (E, L): the frame behind each episode's last action. Episodes are in
         the sorted order of their files.
 
-    Raises:
-        ValueError: If L is not V's, or a file cannot be read.
+    Raises ValueError if L is not V's, or a file cannot be read.
     """
     vae = vae or load_vae(vae_config)
     device, size = choose_device(mdrnn_config.device), mdrnn_config.latent_size

@@ -14,8 +14,7 @@ def resize(frames: np.ndarray, size: tuple[int, int] = FRAME_SIZE) -> np.ndarray
     Below a factor of two it is bilinear (on CarRacing's frames, 96 → 64, 0.3 levels from the area
     mean on average, at a fifth of its cost); beyond, the area mean, which does not alias.
 
-    Raises:
-        ValueError: If the frames are not uint8.
+    Raises ValueError if the frames are not uint8.
     """
     if frames.dtype != np.uint8:
         raise ValueError(f"frames must be uint8, found {frames.dtype}; scale them to 0 … 255")

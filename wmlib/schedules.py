@@ -15,9 +15,6 @@ class _Plateau:
         threshold: How much better counts.
         threshold_mode: ``"rel"``: a fraction of the best value's *size*, so that it is right for
             losses below zero as well; ``"abs"``: in the metric's own unit.
-
-    Raises:
-        ValueError: For an unknown mode, a negative patience or threshold.
     """
 
     def __init__(
@@ -76,14 +73,11 @@ class EarlyStopping(_Plateau):
 class ReduceLROnPlateau(_Plateau):
     """Multiplies the learning rate by ``factor`` after more than ``patience`` bad epochs.
 
-    torch's scheduler of that name takes a relative threshold of a negative loss the wrong way
-    round, and keeps no ``stop``.
+    torch's own takes a relative threshold of a negative loss the wrong way round.
 
     Args:
-        optimizer: Whose rates are lowered.
+        optimizer, factor, min_lr: Whose rates are lowered, by what (0 to 1), and how far.
         mode, patience, threshold, threshold_mode: See ``EarlyStopping``.
-        factor: Between 0 and 1.
-        min_lr: Lowest rate.
     """
 
     def __init__(

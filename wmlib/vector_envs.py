@@ -24,9 +24,7 @@ class VectorImageEnv:
         kwargs: Further arguments of the environment.
 
     Attributes:
-        rows: See above.
-        action_space: Of a single environment.
-        backend: ``"gymnasium"`` or ``"envpool"``.
+        action_space, backend: Of one environment; ``"gymnasium"`` or ``"envpool"``.
     """
 
     backend = "gymnasium"
@@ -65,8 +63,7 @@ def choose_backend(
 ) -> str:
     """``"envpool"`` where it is installed and agrees with Gymnasium, otherwise ``"gymnasium"``.
 
-    Raises:
-        ValueError: If EnvPool is asked for and cannot serve.
+    Raises ValueError if EnvPool is asked for and cannot serve.
     """
     if backend not in BACKENDS:
         raise ValueError(f"backend must be one of {BACKENDS}, found {backend!r}")
