@@ -36,7 +36,7 @@ History = list[dict[str, float]]
 OnSample = Callable[[nn.Module, int], None]
 Losses = dict[str, Tensor]
 
-IN_MEMORY = 128  # rollouts; of more, V sees so many at a time
+IN_MEMORY = 120  # rollouts; of more, V sees so many at a time
 CLIP = 1.0  # largest norm of M's gradient
 # Steps over which V's rate rises: at once at its full rate, Adam pushes all weights above the last
 # sigmoid one way on pale or dark games, until it is saturated for good.

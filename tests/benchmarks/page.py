@@ -119,8 +119,8 @@ def write_page(reports: Path, book: Path) -> None:
     ]
     parts = [HEAD, table(rows), ground(rows), wandering(rows), elsewhere(rows, others)]
     parts.append("\n## How cost grows\n")
-    for name, points in curves.items():
-        title, *_, known = CURVES[name]
+    for name, (title, *_, known) in CURVES.items():
+        points = curves.get(name)
         parts.append(f"\n### {title}\n\n")
         if not points:
             parts.append("Not measured.\n")
