@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from wmlib.show.plots import read_generations, read_search
+
 
 @pytest.fixture
 def shipped(root: Path) -> Path:
@@ -43,6 +45,10 @@ def test_the_readme_has_the_scores_and_what_two_cores_reach(root: Path, shipped:
     before = scores(root / "book" / "experiments" / "before_edits.json")
     wanted = (now["gymnasium", "mean"], now["envpool", "sampled"], before["gymnasium", "mean"])
     assert all(score in text for score in wanted), wanted
+    first = read_generations(shipped / "round1" / "ctrl" / "generations.csv")[-1]
+    assert f"| {first['seconds'] / 60:.0f} minutes, the first round's 40 small generations" in text
+    assert (first["generation"], f"| {first['cma_mean']:.0f} | 16 held-out |" in text) == (40, True)
+    assert f"| {read_search(shipped)[-1]['seconds'] / 3600:.1f} hours, all searches" in text
     report = root / "wmlib" / "pretrained" / "takecover" / "report.json"
     rows = json.loads(report.read_text(encoding="utf-8"))["rows"]
     tics = {row["agent"]: f"{row['mean']:.0f} ± {row['ci95']:.0f}" for row in rows}
