@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import platform
+import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -83,6 +84,22 @@ def locked(folder: _Path) -> Iterator[None]:
             yield
         finally:
             path.unlink(missing_ok=True)
+
+
+def check_room(folder: _Path, size: float, surely: bool = True) -> None:
+    """OSError, before the work, if the disk of ``folder`` has less room than ``size`` bytes.
+
+    Where so much is not ``surely`` needed, it is only said.
+    """
+    nearest = next(place for place in (Path(folder) / "x").absolute().parents if place.exists())
+    if size > (free := shutil.disk_usage(nearest).free):
+        text = (
+            f"{folder} {'needs' if surely else 'may need'} {size / 1e6:,.1f} MB, and its disk has "
+        )
+        text += f"{free / 1e6:,.1f} MB left: make room there, or name another place"
+        if surely:
+            raise OSError(text)
+        print(text)
 
 
 def _reason(error: Exception) -> str:

@@ -36,8 +36,7 @@ class Controller(nn.Module):
 
 def flatten_parameters(parameters: Iterable[Tensor]) -> np.ndarray:
     """All parameters as one float64 vector (P,), in the order given."""
-    flat = [parameter.detach().cpu().double().reshape(-1) for parameter in parameters]
-    return torch.cat(flat).numpy()
+    return nn.utils.parameters_to_vector(parameters).detach().cpu().double().numpy()
 
 
 def load_parameters(flat: np.ndarray, controller: nn.Module) -> nn.Module:
@@ -50,11 +49,8 @@ def load_parameters(flat: np.ndarray, controller: nn.Module) -> nn.Module:
     wanted = sum(parameter.numel() for parameter in parameters)
     if np.size(flat) != wanted:
         raise ValueError(f"{np.size(flat)} values for a controller of {wanted} parameters")
-    rest = torch.as_tensor(np.asarray(flat).reshape(-1))
-    with torch.no_grad():
-        for parameter in parameters:
-            head, rest = rest[: parameter.numel()], rest[parameter.numel() :]
-            parameter.copy_(head.view_as(parameter))
+    vector = torch.tensor(np.asarray(flat).reshape(-1)).to(parameters[0])  # a copy, not a view
+    nn.utils.vector_to_parameters(vector, parameters)
     return controller
 
 
