@@ -87,10 +87,7 @@ def locked(folder: _Path) -> Iterator[None]:
 
 
 def check_room(folder: _Path, size: float, surely: bool = True) -> None:
-    """OSError, before the work, if the disk of ``folder`` has less room than ``size`` bytes.
-
-    Where so much is not ``surely`` needed, it is only said.
-    """
+    """OSError if a disk has no room for ``size`` bytes; only said, if not ``surely`` needed."""
     nearest = next(place for place in (Path(folder) / "x").absolute().parents if place.exists())
     if size > (free := shutil.disk_usage(nearest).free):
         text = (
@@ -115,7 +112,8 @@ def reading(
     try:
         yield
     except Exception as error:  # foreign bytes raise almost anything, zlib.error included
-        if str(error).startswith(str(path)) or isinstance(error, FileNotFoundError):
+        is_gone = isinstance(error, FileNotFoundError) and str(error.filename) == str(path)
+        if is_gone or str(error).startswith(str(path)):
             raise  # it says so itself
         reason = f"{type(error).__name__}: {_reason(error)}"
         raise ValueError(f"{path} {fault} ({reason}); {cure}") from error
@@ -215,7 +213,7 @@ def load_weights(model: nn.Module, state: dict[str, Tensor], origin: str) -> Non
     wanted = model.state_dict()
     for key in sorted(wanted.keys() ^ state.keys()):
         where = "is missing from" if key in wanted else "is unknown to the model, but stands in"
-        raise ValueError(f"{key} {where} {origin}: another architecture wrote it")
+        raise ValueError(f"{key} {where} {origin}: another model's weights; replace that file")
     for key, value in wanted.items():
         found = state[key]
         if value.shape != found.shape:
@@ -245,7 +243,7 @@ def check_settings(origin: _Path, recorded: dict[str, Any], settings: dict[str, 
         if recorded.get(key, value) != value:
             raise ValueError(
                 f"{origin} was recorded with {key} = {recorded[key]}, now {value}; "
-                "give the old value to go on, or another logdir to begin anew"
+                "give the old value to go on, or another folder to begin anew"
             )
 
 

@@ -55,7 +55,7 @@ def play(
         actions = policy.act(frames, rows)
         next_frames, rewards, terminated, truncated = envs.step(rows, action_map.to_env(actions))
         if not np.isfinite(rewards).all():
-            raise FloatingPointError(f"step {t + 1} paid {rewards}: no score comes of such rewards")
+            raise FloatingPointError(f"step {t + 1} paid {rewards}, no number: mend the game")
         last_reward[rows[rewards > 0]] = t
         truncated = (truncated | (t + 1 == time_limit)) & ~terminated
         impatient = (t - last_reward[rows] >= patience) & (patience > 0) & ~(terminated | truncated)

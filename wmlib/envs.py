@@ -69,7 +69,7 @@ class GymImageEnv(gym.ObservationWrapper, RecordConstructorArgs):
         if not self.is_image and env.render_mode != "rgb_array":
             raise ValueError(
                 f"{env} observes {space}, which is no picture, and its render mode is "
-                f"{env.render_mode!r}: make it with render_mode='rgb_array'"
+                f"{env.render_mode!r}: it must observe pictures, or have the mode 'rgb_array'"
             )
         if not self.is_image:
             self.metadata = {**env.metadata, "render_modes": ["rgb_array"]}
@@ -156,6 +156,8 @@ def make_env(env_name: str, **kwargs: Any) -> gym.Env:
     Raises ValueError if Gymnasium does not know the name, or no longer.
     """
     hint = "use CarRacing-v3" if "CarRacing" in env_name else "see gymnasium.pprint_registry()"
+    if kwargs or ":" in env_name:
+        hint = f"look at its arguments {kwargs}" if kwargs else "look at its module"
     try:
         if env_name == TAKE_COVER:
             hint = "pip install 'wmlib[doom]'"
@@ -173,7 +175,7 @@ def make_env(env_name: str, **kwargs: Any) -> gym.Env:
                 raise
             return gym.make(spec, **kwargs)  # it cannot render; its observations may be frames
     except Exception as error:  # it is somebody's code: whatever it raises, it is said which
-        why = str(error) if isinstance(error, gym.error.Error) else repr(error)
+        why = str(error).rstrip(".") if isinstance(error, gym.error.Error) else repr(error)
         raise ValueError(f"environment {env_name!r} cannot be made: {why}; {hint}") from error
 
 

@@ -305,7 +305,7 @@ class Fit:
                 f"{path} holds no {sorted(missing)}: no training of ours can go on from it; move "
                 "it away, or begin anew with noreload"
             )
-        with reading(path, "is no training to go on with", "begin anew with noreload"):
+        with reading(path, "is no training to go on with", "delete it to begin anew"):
             now = {key: value for key, value in self.config.to_dict().items() if key not in FREE}
             before = state.get("config", {})
             lower = now["learning_rate"] / before.get("learning_rate", now["learning_rate"])

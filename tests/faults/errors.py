@@ -5,8 +5,10 @@ library's with the call.
 """
 
 import re
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import damage
@@ -34,8 +36,10 @@ Call = Callable[[Path], Any]
 def _damaged(name: str, kind: str) -> Call:
     def call(folder: Path) -> None:
         path = folder / name
-        path.write_bytes(damage.PHYSICAL[kind](path.read_bytes(), np.random.default_rng(0)))
-        damage.READERS[path.suffix](path)
+        whole, rng = path.read_bytes(), np.random.default_rng(0)
+        for _ in range(99):  # a bit may be one of those that hold nothing, between two entries
+            path.write_bytes(damage.PHYSICAL[kind](whole, rng))
+            damage.READERS[path.suffix](path)
 
     return call
 
@@ -58,6 +62,12 @@ def _full(kind: str) -> Call:
         damage.FULL[kind](folder / "new", 2000)
 
     return call
+
+
+def _small(folder: Path) -> None:
+    shutil.disk_usage = lambda path: SimpleNamespace(free=10**6)  # type: ignore[assignment]
+    config = wmlib.WMVAEConfig(64, 64, data_dir=str(folder / "data"), logdir=str(folder / "new"))
+    wmlib.train_convae(config, display=False)
 
 
 def _other_sizes(folder: Path) -> None:
@@ -105,7 +115,7 @@ CALLS: list[tuple[str, str, Call]] = [
     ("two trainings in one folder", "ctrl", _two),
     ("no space left on the disk", "all", _full("no space at fsync")),
     ("the disk is read-only", "all", _full("the disk is read-only")),
-    ("too little space, said before", "all", _full("few bytes are left, and that is said before")),
+    ("too little space, said before", "all", _small),
     ("a reward is NaN", "", lambda f: train(f, Settings(env="trial_envs:NaNReward-v0"))),
     ("an action is NaN", "", damage.play_nan),
     ("no rollouts", "", lambda f: wmlib.ObservationDataset(f)),
