@@ -40,11 +40,7 @@ def flatten_parameters(parameters: Iterable[Tensor]) -> np.ndarray:
 
 
 def load_parameters(flat: np.ndarray, controller: nn.Module) -> nn.Module:
-    """Write a flat vector (P,) into a module, in place.
-
-    Raises:
-        ValueError: If the lengths differ; names both.
-    """
+    """Write a flat vector (P,) into a module, in place; ValueError names lengths that differ."""
     parameters = list(controller.parameters())
     wanted = sum(parameter.numel() for parameter in parameters)
     if np.size(flat) != wanted:
@@ -83,11 +79,7 @@ def act_batch(controller: nn.Module, flat: Tensor, state: Tensor) -> Tensor:
 
 
 def controller_from_state(state: dict[str, Tensor], origin: str = "the state dict") -> Controller:
-    """A controller of the sizes that its weights have.
-
-    Raises:
-        ValueError: If the weights are another model's.
-    """
+    """A controller of the sizes that its weights have; ValueError if they are another model's."""
     if "fc.weight" not in state or state["fc.weight"].ndim != 2:
         raise ValueError(f"{origin} holds no controller: fc.weight (A, L + H) is missing")
     actions, inputs = state["fc.weight"].shape
