@@ -93,7 +93,8 @@ class GymImageEnv(gym.ObservationWrapper, RecordConstructorArgs):
 
     def observation(self, observation: Any) -> np.ndarray:
         """The picture (*size, 3) uint8 of an observation."""
-        picture = np.atleast_3d(observation if self.is_image else self.env.render())
+        seen: Any = observation if self.is_image else self.env.render()
+        picture = np.atleast_3d(seen)
         if picture.shape[-1] == 1:
             picture = picture.repeat(3, axis=-1)
         return resize(picture, self.size)
