@@ -113,7 +113,8 @@ def _options(marks: Path, pause: float) -> dict[str, Any]:
 
 def _campaign(bench: Bench, cases: int) -> list[Case]:
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    os.environ["RAY_agent_register_timeout_ms"] = "100000"  # a busy machine starts nodes slowly
+    # A busy machine starts nodes slowly. (Ray reads small letters.)
+    os.environ["RAY_agent_register_timeout_ms"] = "100000"  # noqa: SIM112
     os.environ["WMLIB_BF16"] = "0"  # the nodes' batches are others than this process's
     os.environ["PYTHONPATH"] = f"{ROOT}:{ROOT / 'tests'}"
     os.environ[MARK] = str(bench.home)
