@@ -248,10 +248,11 @@ def vision(report: dict[str, Any]) -> Iterator[str]:
         "On games of few colours the last sigmoid of V's decoder can saturate in the first steps, "
         "and V then draws one and the same frame for good. Therefore it begins with a bias that "
         "draws the data's mean colour, and its learning rate rises over the first steps. Below is "
-        f"its error on held-out frames after {report['steps']} steps of {report['batch']} frames "
+        f"its error on fresh episodes after {report['steps']} steps of {report['batch']} frames "
         f"of {report['episodes']} episodes, in levels of 255 (root mean square); *before* is the "
-        "same training without these two. Who draws the mean frame, whatever there is to see, has "
-        "the error in the second column. A training ends with this comparison in words.\n"
+        "same training from the same first weights without these two. Who draws the mean frame, "
+        "whatever there is to see, has the error in the second column. A training ends with this "
+        "comparison in words.\n"
     )
     yield "| game | mean frame | V, before | V |\n|---|--:|--:|--:|"
     for row in report["rows"]:

@@ -41,7 +41,9 @@ class Cluster:
     def __init__(self) -> None:
         from ray.cluster_utils import Cluster as Nodes
 
-        self.small = {"object_store_memory": 80 * 2**20}
+        # No more processes than needed: on a busy machine Ray gives a node half a minute to start.
+        without = {"include_dashboard": False, "include_log_monitor": False, "no_monitor": True}
+        self.small = {"object_store_memory": 80 * 2**20, **without}
         soon = {"health_check_period_ms": 1000, "health_check_timeout_ms": 5000}
         head = {"num_cpus": 0, "_system_config": soon, **self.small}
         self.cluster, self.nodes = _patiently(lambda: Nodes(True, head_node_args=head)), []
