@@ -36,25 +36,17 @@ class Controller(nn.Module):
 
 def flatten_parameters(parameters: Iterable[Tensor]) -> np.ndarray:
     """All parameters as one float64 vector (P,), in the order given."""
-    flat = [parameter.detach().cpu().double().reshape(-1) for parameter in parameters]
-    return torch.cat(flat).numpy()
+    return nn.utils.parameters_to_vector(parameters).detach().cpu().double().numpy()
 
 
 def load_parameters(flat: np.ndarray, controller: nn.Module) -> nn.Module:
-    """Write a flat vector (P,) into a module, in place.
-
-    Raises:
-        ValueError: If the lengths differ; names both.
-    """
+    """Write a flat vector (P,) into a module, in place; ValueError names lengths that differ."""
     parameters = list(controller.parameters())
     wanted = sum(parameter.numel() for parameter in parameters)
     if np.size(flat) != wanted:
         raise ValueError(f"{np.size(flat)} values for a controller of {wanted} parameters")
-    rest = torch.as_tensor(np.asarray(flat).reshape(-1))
-    with torch.no_grad():
-        for parameter in parameters:
-            head, rest = rest[: parameter.numel()], rest[parameter.numel() :]
-            parameter.copy_(head.view_as(parameter))
+    vector = torch.tensor(np.asarray(flat).reshape(-1)).to(parameters[0])  # a copy, not a view
+    nn.utils.vector_to_parameters(vector, parameters)
     return controller
 
 
@@ -87,11 +79,7 @@ def act_batch(controller: nn.Module, flat: Tensor, state: Tensor) -> Tensor:
 
 
 def controller_from_state(state: dict[str, Tensor], origin: str = "the state dict") -> Controller:
-    """A controller of the sizes that its weights have.
-
-    Raises:
-        ValueError: If the weights are another model's.
-    """
+    """A controller of the sizes that its weights have; ValueError if they are another model's."""
     if "fc.weight" not in state or state["fc.weight"].ndim != 2:
         raise ValueError(f"{origin} holds no controller: fc.weight (A, L + H) is missing")
     actions, inputs = state["fc.weight"].shape

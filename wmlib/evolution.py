@@ -161,9 +161,10 @@ def _replay(
 ) -> None:
     """Bring a new search to where the recorded one was; ValueError if it arrives elsewhere.
 
-    A ``best.tar`` that is gone is written again: each generation's mean comes by once more.
+    Weights that are gone are written again: each generation's mean comes by once more.
     """
-    path, gone = folder / "search.json", not (folder / "best.tar").exists()
+    path, weights = folder / "search.json", ("best.tar", "checkpoint.tar")
+    gone = not all((folder / name).exists() for name in weights)
     for i, (_, told) in enumerate(zip(state["rows"], state["fitness"], strict=True)):
         search.tell(np.array(told))
         if gone:

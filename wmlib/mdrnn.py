@@ -185,8 +185,7 @@ def mdrnn_from_state(
 ) -> MDRNN:
     """An MDRNN of the sizes and the mixture that its weights have; only L must be told, by V.
 
-    Raises:
-        ValueError: If the weights are another model's, or for another L.
+    Raises ValueError if the weights are another model's, or for another L.
     """
     try:
         outputs, hiddens = state["gmm_linear.weight"].shape
