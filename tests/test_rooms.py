@@ -25,6 +25,7 @@ HOUSE = (ROOT / "README.md").read_text(encoding="utf-8").partition("## The house
 HOUSE = HOUSE.partition("\n## ")[0]
 # Every way from the core into wmlib.fast: the room here, the room there.
 DOORS = {
+    ("datasets", "ahead"),
     ("devices", "models"),
     ("envs", "car_racing"),
     ("pipeline", "ray"),

@@ -135,13 +135,6 @@ def test_every_group_of_parameters_is_slowed() -> None:
     assert [group["lr"] for group in schedule.optimizer.param_groups] == [0.5, 0.05]
 
 
-def test_the_lowest_rate_is_kept_and_ends_it() -> None:
-    schedule = ReduceLROnPlateau(optimizer(), patience=0, factor=0.5, min_lr=0.3)
-    assert not schedule.stop
-    assert rates(schedule, [1.0] * 5) == [1, 0.5, 0.3, 0.3, 0.3]
-    assert schedule.stop
-
-
 WALKS = [np.random.default_rng(seed).normal(size=60).cumsum().tolist() for seed in range(4)]
 
 

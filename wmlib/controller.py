@@ -46,15 +46,13 @@ def load_parameters(flat: np.ndarray, controller: nn.Module) -> nn.Module:
     Raises:
         ValueError: If the lengths differ; names both.
     """
-    parameters = list(controller.parameters())
-    wanted = sum(parameter.numel() for parameter in parameters)
-    if np.size(flat) != wanted:
-        raise ValueError(f"{np.size(flat)} values for a controller of {wanted} parameters")
-    rest = torch.as_tensor(np.asarray(flat).reshape(-1))
+    sizes = [parameter.numel() for parameter in controller.parameters()]
+    if np.size(flat) != sum(sizes):
+        raise ValueError(f"{np.size(flat)} values for a controller of {sum(sizes)} parameters")
+    parts = torch.as_tensor(np.asarray(flat).reshape(-1)).split(sizes)
     with torch.no_grad():
-        for parameter in parameters:
-            head, rest = rest[: parameter.numel()], rest[parameter.numel() :]
-            parameter.copy_(head.view_as(parameter))
+        for parameter, part in zip(controller.parameters(), parts, strict=True):
+            parameter.copy_(part.view_as(parameter))
     return controller
 
 
@@ -78,12 +76,9 @@ def act_batch(controller: nn.Module, flat: Tensor, state: Tensor) -> Tensor:
         key: part.view(-1, *parameter.shape)
         for (key, parameter), part in zip(named.items(), parts, strict=True)
     }
-
-    def one(parameters: dict[str, Tensor], x: Tensor) -> Tensor:
-        output: Tensor = torch.func.functional_call(controller, parameters, (x,))
-        return output
-
-    return torch.func.vmap(one)(stacked, state)
+    act = torch.func.vmap(lambda own, x: torch.func.functional_call(controller, own, (x,)))
+    acted: Tensor = act(stacked, state)
+    return acted
 
 
 def controller_from_state(state: dict[str, Tensor], origin: str = "the state dict") -> Controller:

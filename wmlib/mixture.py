@@ -5,8 +5,6 @@ import math
 import torch
 from torch import Tensor
 
-Noise = tuple[Tensor, Tensor]
-
 
 def gmm_loss(
     latent_next_obs: Tensor, mus: Tensor, sigmas: Tensor, logpi: Tensor, reduce: bool = True
@@ -46,7 +44,7 @@ def sample_gmm(
     logpi: Tensor,
     temperature: float = 1.0,
     generator: torch.Generator | None = None,
-    noise: Noise | None = None,
+    noise: tuple[Tensor, Tensor] | None = None,
 ) -> Tensor:
     """Draw the next z from the mixture at temperature τ.
 

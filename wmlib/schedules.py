@@ -76,7 +76,7 @@ class ReduceLROnPlateau(_Plateau):
     torch's own takes a relative threshold of a negative loss the wrong way round.
 
     Args:
-        optimizer, factor, min_lr: Whose rates are lowered, by what (0 to 1), and how far.
+        optimizer, factor: Whose rates are lowered, and by what (0 to 1).
         mode, patience, threshold, threshold_mode: See ``EarlyStopping``.
     """
 
@@ -88,22 +88,16 @@ class ReduceLROnPlateau(_Plateau):
         threshold: float = 1e-4,
         threshold_mode: str = "rel",
         factor: float = 0.5,
-        min_lr: float = 0.0,
     ) -> None:
         super().__init__(mode, patience, threshold, threshold_mode)
         if not 0 < factor < 1:
             raise ValueError(f"factor must lie between 0 and 1, found {factor}")
-        self.optimizer, self.factor, self.min_lr = optimizer, factor, min_lr
-
-    @property
-    def stop(self) -> bool:
-        """Whether no rate can fall any further."""
-        return all(group["lr"] <= self.min_lr for group in self.optimizer.param_groups)
+        self.optimizer, self.factor = optimizer, factor
 
     def step(self, value: float) -> None:
         """Take note of the metric; lower the rates when patience is at its end."""
         super().step(value)
         if self.num_bad_epochs > self.patience:
             for group in self.optimizer.param_groups:
-                group["lr"] = max(group["lr"] * self.factor, self.min_lr)
+                group["lr"] *= self.factor
             self.num_bad_epochs = 0
