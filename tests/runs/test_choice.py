@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from carracing import rooms
+from scripts import rooms
 
 from wmlib.checkpoints import write_json
 from wmlib.evaluators import Scores

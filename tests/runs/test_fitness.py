@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from carracing import rooms
+from scripts import rooms
 
 from wmlib.search import Search
 
