@@ -36,8 +36,7 @@ class Controller(nn.Module):
 
 def flatten_parameters(parameters: Iterable[Tensor]) -> np.ndarray:
     """All parameters as one float64 vector (P,), in the order given."""
-    flat = [parameter.detach().cpu().double().reshape(-1) for parameter in parameters]
-    return torch.cat(flat).numpy()
+    return nn.utils.parameters_to_vector(parameters).detach().cpu().double().numpy()
 
 
 def load_parameters(flat: np.ndarray, controller: nn.Module) -> nn.Module:
@@ -46,13 +45,12 @@ def load_parameters(flat: np.ndarray, controller: nn.Module) -> nn.Module:
     Raises:
         ValueError: If the lengths differ; names both.
     """
-    sizes = [parameter.numel() for parameter in controller.parameters()]
-    if np.size(flat) != sum(sizes):
-        raise ValueError(f"{np.size(flat)} values for a controller of {sum(sizes)} parameters")
-    parts = torch.as_tensor(np.asarray(flat).reshape(-1)).split(sizes)
-    with torch.no_grad():
-        for parameter, part in zip(controller.parameters(), parts, strict=True):
-            parameter.copy_(part.view_as(parameter))
+    parameters = list(controller.parameters())
+    wanted = sum(parameter.numel() for parameter in parameters)
+    if np.size(flat) != wanted:
+        raise ValueError(f"{np.size(flat)} values for a controller of {wanted} parameters")
+    vector = torch.tensor(np.asarray(flat).reshape(-1)).to(parameters[0])  # a copy, not a view
+    nn.utils.vector_to_parameters(vector, parameters)
     return controller
 
 

@@ -150,9 +150,10 @@ class Evolution:
     def _replay(self, path: Path) -> None:
         """Bring the new search to where the recorded one was; ValueError if it arrives elsewhere.
 
-        A ``best.tar`` that is gone is written again: each generation's mean comes by once more.
+        Weights that are gone are written again: each generation's mean comes by once more.
         """
-        search, gone = self.search, not (self.folder / "best.tar").exists()
+        search, weights = self.search, ("best.tar", "checkpoint.tar")
+        gone = not all((self.folder / name).exists() for name in weights)
         for i, (_, told) in enumerate(zip(self.rows, self.state["fitness"], strict=True)):
             search.tell(np.array(told))
             if gone:

@@ -106,13 +106,8 @@ def load_trained(logdir: str | os.PathLike[str], **info: Any) -> WorldModel:
     return WorldModel(vae, mdrnn, controller, info, Path(logdir))
 
 
-def load_v_and_m(
-    logdir: str | os.PathLike[str], env_name: str = ""
-) -> tuple[ConvVAE, MDRNN, str | None]:
-    """V and M, rounded as they ship, and where their rollouts were, if they say.
-
-    If they say what they were trained on, it must be this environment.
-    """
+def load_v_and_m(logdir: str | os.PathLike[str], env_name: str = "") -> tuple[ConvVAE, MDRNN, Any]:
+    """V and M, rounded as they ship; of this environment, if they say. And where rollouts were."""
     paths = [Path(logdir) / stage / "best.tar" for stage in ("vae", "mdrnn")]
     checkpoints, game = [load_checkpoint(path) for path in paths], env_name.rpartition(":")[2]
     for path, checkpoint in zip(paths, checkpoints, strict=True):
