@@ -92,6 +92,17 @@ def test_the_map_has_six_groups_and_every_room_once() -> None:
     assert paper == ["vae", "mixture", "mdrnn", "controller", "search"]
 
 
+def test_the_readme_begins_with_the_papers_five_files() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8").partition("![")[0]
+    told = re.findall(r"^\| \[(\w+)\]\((.+?)\) \| (.+?) \|", text, re.MULTILINE)
+    paper = group_of_rooms()["The paper"]
+    assert told == [(room, f"wmlib/{room}.py", caption) for room, caption in paper]
+    lines = sum(len(CORE[room].read_text(encoding="utf-8").splitlines()) for room, _ in paper)
+    said = re.search(r"some (\d+) lines", text)
+    assert said
+    assert abs(lines - int(said[1])) <= 25
+
+
 def test_the_front_door_has_the_groups_in_the_same_order() -> None:
     source = CORE["__init__"].read_text(encoding="utf-8")
     headings = [line for line in re.findall(r"^# (.+)$", source, re.MULTILINE) if line in GROUPS]

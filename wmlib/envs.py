@@ -39,6 +39,9 @@ def episode_seed(purpose: str, seed: int, index: int) -> int:
     Each purpose (``collect``, ``train``, ``select``, ``evaluate``) owns a quarter of the range,
     so that no track of a final evaluation was ever trained or selected on, whatever the seeds.
 
+    >>> episode_seed("train", 0, index=1) - episode_seed("train", 0, index=0)
+    1
+
     Raises ValueError if the purpose is none of these.
     """
     if purpose not in PURPOSES:
@@ -231,7 +234,11 @@ class ActionMap:
             )
 
     def __call__(self, outputs: Tensor) -> Tensor:
-        """Map outputs (B, A), if all are numbers, to told (B, A): executed values, or one-hot."""
+        """Map outputs (B, A), if all are numbers, to told (B, A): executed values, or one-hot.
+
+        >>> ActionMap(gym.spaces.Discrete(3))(torch.tensor([[0.1, 0.7, 0.2]]))
+        tensor([[0., 1., 0.]])
+        """
         if not outputs.isfinite().all():
             raise FloatingPointError(NO_NUMBER)
         if isinstance(self.space, gym.spaces.Discrete):

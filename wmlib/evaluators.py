@@ -30,12 +30,9 @@ class Evaluator(Protocol):
     """Anything that can score a population: the world, a dream, a cluster."""
 
     def __call__(self, population: np.ndarray, seeds: Sequence[int], final: bool = False) -> Scores:
-        """Play one episode per candidate and seed.
+        """Play the same episodes (E,) for every candidate, a row of flat parameters (P, n).
 
-        Args:
-            population: Flat parameters (P, n).
-            seeds: The episodes (E,), the same ones for every candidate.
-            final: Whether to play every episode to its end.
+        If this is ``final``, every episode is played to its end.
         """
         ...
 
@@ -163,7 +160,7 @@ class DreamEvaluator:
         dream.keep(torch.arange(len(seeds), device=device).repeat(len(population)))
         flat = torch.as_tensor(population, dtype=torch.float32, device=device)
         flat = flat.repeat_interleave(len(seeds), dim=0)  # (P · E, n)
-        returns = torch.zeros(episodes, dtype=torch.float64, device=device)
+        returns = torch.zeros(episodes, dtype=torch.float64, device=device)  # (P · E,)
         rows, steps = torch.arange(episodes, device=device), 0
         for _ in range(self.time_limit):
             _, reward, end = dream.step(agent.decide(dream.z, dream.hidden, flat))
