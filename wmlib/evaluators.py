@@ -1,7 +1,7 @@
 """What a population of controllers is worth, in the game and in the dream."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import InitVar, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -119,7 +119,6 @@ class LocalEvaluator:
             self.envs = None
 
 
-@dataclass(eq=False)
 class DreamEvaluator:
     """Scores a population in M's dream: thousands of episodes in one batch, no environment.
 
@@ -139,16 +138,19 @@ class DreamEvaluator:
     Source: Ha & Schmidhuber (2018), section 4.
     """
 
-    agent: Agent
-    rollouts: InitVar[list[Rollout]]
-    temperature: InitVar[float] = 1.0
-    burn_in: InitVar[int] = 30
-    time_limit: int = TIME_LIMIT
-    end_probability: float = 0.5
-    living_reward: float | None = None
-
-    def __post_init__(self, rollouts: list[Rollout], temperature: float, burn_in: int) -> None:
-        vae, cell, device = self.agent.vae, self.agent.cell, str(self.agent.device)
+    def __init__(
+        self,
+        agent: Agent,
+        rollouts: list[Rollout],
+        temperature: float = 1.0,
+        burn_in: int = 30,
+        time_limit: int = TIME_LIMIT,
+        end_probability: float = 0.5,
+        living_reward: float | None = None,
+    ) -> None:
+        self.agent, self.living_reward = agent, living_reward
+        self.time_limit, self.end_probability = time_limit, end_probability
+        vae, cell, device = agent.vae, agent.cell, str(agent.device)
         self.dream = Dream(vae, cell, rollouts, temperature, burn_in, device, fast=True)  # type: ignore[arg-type]
 
     @torch.inference_mode()
