@@ -86,7 +86,7 @@ class Dream:
         a = torch.stack([told[first:step] for _, told, first, step in at])  # (N, burn_in, A)
         self.hidden = self.cell.watch(a.to(self.device), z.to(self.device))  # (N, H) each
         self.z = torch.stack([mu[step] for mu, _, _, step in at]).to(self.device)
-        weights = self.cell.gaussians * self.cell.weights
+        weights = self.cell.gaussians * (self.cell.latents if self.cell.mixture == "latent" else 1)
         sizes = {"standard_exponential": weights, "standard_normal": self.cell.latents}
         self.noise = Noise(range(len(moments)) if seeds is None else seeds, self.device, **sizes)
         self.streams = torch.arange(len(moments), device=self.device)

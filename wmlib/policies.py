@@ -51,6 +51,7 @@ def _held(rng: np.random.Generator, actions: ActionMap, steps: int) -> np.ndarra
     return _random(rng, actions, int(change.sum()) + 1).take(change.cumsum(), axis=0)
 
 
+# By name; who adds one of their own to the table can name it, too.
 POLICIES = {"random": _random, "brownian": _brownian, "held": _held}
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from scripts import rooms
+from carracing import rooms
 
 from wmlib import load_pretrained
 from wmlib.controller import flatten_parameters

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from scripts import rooms
+from carracing import rooms
 
 from wmlib import Controller, load_parameters
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scripts import rooms
+from carracing import rooms
 
 from wmlib.checkpoints import write_json
 from wmlib.evaluators import Scores

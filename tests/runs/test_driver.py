@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from scripts import CARRACING, rooms
+from carracing import FOLDER, rooms
 
 from wmlib import load_pretrained
 from wmlib.checkpoints import load_checkpoint, read_json
@@ -19,7 +19,7 @@ from wmlib.vector_envs import choose_backend
 from wmlib.world import load_trained
 
 choice, driver, recipe = rooms("choice", "driver", "recipe")
-SCRIPT = [sys.executable, str(CARRACING / "driver.py"), "--tiny", "--seed", "3"]
+SCRIPT = [sys.executable, str(FOLDER / "driver.py"), "--tiny", "--seed", "3"]
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +27,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that was killed in its second search, and went on."""
     logdir = tmp_path_factory.mktemp("run")
     command = [*SCRIPT, "--logdir", str(logdir), "--final", "3"]
-    root = CARRACING.parents[1]
+    root = FOLDER.parents[1]
     env = os.environ | {"PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
     first = subprocess.Popen(command, env=env, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     begun = logdir / "envpool" / "ctrl" / "search.json"

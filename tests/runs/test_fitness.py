@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from scripts import rooms
+from carracing import rooms
 
 from wmlib.search import Search
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from scripts import rooms
+from carracing import rooms
 
 from wmlib import Agent, Controller, ConvVAE, MDRNNCell, generate_rollouts, load_parameters
 from wmlib.controller import flatten_parameters

@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
+from carracing import rooms
 from gymnasium.spaces import Box, Discrete
-from scripts import rooms
 
 (noise,) = rooms("noise")
 CAR = Box(np.float32([-1, 0, 0]), np.float32([1, 1, 1]))

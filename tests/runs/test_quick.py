@@ -3,11 +3,11 @@
 from pathlib import Path
 
 import pytest
-from scripts import RUNS, rooms
+from carracing import FOLDER, rooms
 
 from wmlib.checkpoints import read_json
 
-(quick,) = rooms("measure", folder=RUNS / "quick")
+(quick,) = rooms("measure", folder=FOLDER.with_name("quick"))
 
 
 def test_a_run_from_nothing_leaves_a_report_with_its_minutes(

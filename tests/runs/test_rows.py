@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scripts import rooms
+from carracing import rooms
 
 from wmlib.checkpoints import read_json, write_json
 from wmlib.envs import episode_seed

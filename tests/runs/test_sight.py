@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from scripts import rooms
+from carracing import rooms
 
 from wmlib import ConvVAE, load_pretrained
 from wmlib.diagnosis import diagnose_vae

@@ -1,22 +1,30 @@
 """Chapter 12's agent as it ships, and the script that makes it."""
 
+import importlib.util
 import json
 import sys
-from collections.abc import Sequence
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
-from gymnasium.spaces import Box
-from scripts import TAKECOVER, rooms
 
 from wmlib import load_pretrained
 from wmlib.__main__ import main
-from wmlib.envs import ActionMap
 
-blind, dreams, memory, packing, train = rooms(
-    "blind", "dreams", "memory", "pack", "train", folder=TAKECOVER
-)
+SCRIPT = Path(__file__).resolve().parents[1] / "runs" / "takecover" / "train.py"
+
+
+@pytest.fixture(scope="module")
+def train() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("takecover_train", SCRIPT)
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 LENGTHS = [3, 5, 2, 4]
 
 
@@ -38,9 +46,9 @@ def latents() -> dict[str, np.ndarray]:
 
 @pytest.mark.parametrize("shuffle", [False, True])
 def test_whole_games_come_once_each_with_their_padding_marked(
-    latents: dict[str, np.ndarray], shuffle: bool
+    train: ModuleType, latents: dict[str, np.ndarray], shuffle: bool
 ) -> None:
-    games = memory.Games(latents, range(1, 4), 10, 0, shuffle)
+    games = train.Games(latents, range(1, 4), 10, 0, shuffle)
     seen = []
     for z, action, terminal, mask in games(epoch=3):
         assert mask.numel() <= 10
@@ -58,67 +66,46 @@ def test_whole_games_come_once_each_with_their_padding_marked(
     assert len(list(games(0))) == len(games)
 
 
-def test_an_epoch_is_the_same_each_time(latents: dict[str, np.ndarray]) -> None:
+def test_an_epoch_is_the_same_each_time(train: ModuleType, latents: dict[str, np.ndarray]) -> None:
     latents["logsigmas"][:] = 0
-    games = memory.Games(latents, range(4), 10, 0, shuffle=True)
+    games = train.Games(latents, range(4), 10, 0, shuffle=True)
     for first, second, other in zip(games(1), games(1), games(2), strict=True):
         for one, again in zip(first, second, strict=True):
             np.testing.assert_array_equal(one, again)
         assert first[0].shape != other[0].shape or not (first[0] == other[0]).all()
 
 
-def test_blind_players_play_what_their_names_say() -> None:
-    plan = blind.plans("sweep 125", [1, 2])
+def test_blind_players_play_what_their_names_say(train: ModuleType) -> None:
+    plan = train.plans("sweep 125", [1, 2])
     assert plan.shape == (2, 2100, 1)
     assert np.flatnonzero(np.diff(plan[0, :, 0])).tolist() == list(range(124, 2099, 125))
     assert (plan[:, 0] == 1).all()
-    assert not blind.plans("no-op", [1]).any()
-    assert (blind.plans("left", [1]) == -1).all()
-    player = blind.Blind("held")
+    assert not train.plans("no-op", [1]).any()
+    assert (train.plans("left", [1]) == -1).all()
+    player = train.Blind("held")
     player.start([5, 6])
     moves = [player.act(np.zeros((2, 64, 64, 3), np.uint8), np.arange(2)) for _ in range(30)]
-    np.testing.assert_array_equal(np.stack(moves, 1), blind.plans("held", [5, 6])[:, :30])
+    np.testing.assert_array_equal(np.stack(moves, 1), train.plans("held", [5, 6])[:, :30])
 
 
-def test_deaths_are_counted_by_hand() -> None:
+def test_long_held_holds_short_in_some_games_and_long_in_others(train: ModuleType) -> None:
+    told = train.plans("long-held", list(range(40)))[..., 0]
+    assert set(np.unique(told)) == {-1, 0, 1}
+    runs = [2100 / (1 + np.count_nonzero(np.diff(plan))) for plan in told]
+    assert min(runs) < 6
+    assert max(runs) > 30
+
+
+def test_deaths_are_counted_by_hand(train: ModuleType) -> None:
     """Foreseen at the last step; foreseen a little before; missed; and a game without a death."""
     fears = [[0, 0, 0, 0.9], [0, 0.9, 0.2, 0.1], [0.9, 0, 0, 0], [0.9, 0, 0, 0.9]]
     ended = [True, True, True, False]
-    row = dreams.deaths([np.array(fear) for fear in fears], ended, near=3)
+    row = train.deaths([np.array(fear) for fear in fears], ended, near=3)
     assert row["deaths"] == 3
     assert row["recall"] == pytest.approx(1 / 3)
     assert row["recall within 3"] == pytest.approx(2 / 3)
     assert row["alarms"] == 5
     assert row["precision"] == pytest.approx(2 / 5)
-
-
-def test_long_held_holds_short_in_some_episodes_and_long_in_others() -> None:
-    keys = ActionMap(Box(-1, 1, (1,), np.int8))
-    told = [blind.long_held(np.random.default_rng(seed), keys, 2000)[:, 0] for seed in range(40)]
-    assert set(np.unique(told)) == {-1, 0, 1}
-    runs = [2000 / (1 + np.count_nonzero(np.diff(plan))) for plan in told]
-    assert min(runs) < 6
-    assert max(runs) > 30
-
-
-def test_real_games_are_kept_and_shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In hundreds; what is there is not played again, and who goes backwards begins at the end."""
-    monkeypatch.chdir(tmp_path)
-    played: list[int] = []
-
-    def player(seeds: Sequence[int]) -> np.ndarray:
-        played.append(len(seeds))
-        if len(played) == 2:
-            raise KeyboardInterrupt
-        return np.array(seeds) % 1000
-
-    with pytest.raises(KeyboardInterrupt):
-        train.TakeCover(backwards=True)._games("a script", player, "evaluate", 230)
-    (kept,) = (tmp_path / "results").rglob("*.json")
-    assert kept.name == "0200-0230.json"
-    tics = train.TakeCover()._games("a script", player, "evaluate", 230)
-    assert played == [30, 100, 100, 100]
-    assert tics.tolist() == [train.episode_seed("evaluate", 0, i) % 1000 for i in range(230)]
 
 
 # ------------------------------------------------------------------------------ what ships
@@ -137,12 +124,6 @@ def test_it_acts_without_vizdoom(monkeypatch: pytest.MonkeyPatch) -> None:
     moves = [agent.act(frame[None], np.zeros(1, int))[0, 0] for frame in game.observations[:60]]
     assert set(moves) <= {-1, 0, 1}
     assert np.mean(moves == game.actions[:60, 0]) > 0.9  # sums are rounded otherwise elsewhere
-
-
-def test_the_card_that_ships_is_the_scripts() -> None:
-    world = load_pretrained("takecover")
-    card = packing.card(world.folder, world, world.info["temperature"])
-    assert (world.folder / "README.md").read_text(encoding="utf-8") == card
 
 
 def test_the_report_has_every_game_and_says_which_dream() -> None:
