@@ -8,7 +8,7 @@ from typing import Any
 
 from wmlib.checkpoints import read_json, write_json
 from wmlib.show.plots import read_search
-from wmlib.show.shipping import facts, pack_episodes, pack_weights
+from wmlib.show.shipping import Players, facts, pack_episodes, pack_weights
 from wmlib.world import WorldModel, load_pretrained
 
 SEARCHES = ("round1/ctrl", "envpool/ctrl", "ctrl")  # folders of a run's searches, in order
@@ -54,7 +54,7 @@ def pack(
     write_json(folder / "report.json", report(logdir, others))
     (folder / "README.md").write_text(card(folder, world, seed), encoding="utf-8")
     shipped = load_pretrained(folder).agent()
-    players = {"agent": (shipped, episodes, seq_len), "random": ("random", 1, seq_len)}
+    players: Players = {"agent": (shipped, episodes, seq_len), "random": ("random", 1, seq_len)}
     pack_episodes(folder, world.env_name, players)
 
 

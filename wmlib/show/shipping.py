@@ -10,6 +10,7 @@ from wmlib.collect import generate_rollouts
 from wmlib.policies import Policy
 from wmlib.world import WorldModel, save_pretrained
 
+Players = dict[str, tuple[Policy | str, int, int]]  # by name: policy, episodes, their longest
 SEED = 2018  # of the samples' tracks: a run with another seed never collected on them
 
 
@@ -22,10 +23,8 @@ def pack_weights(folder: Path, world: WorldModel, logdir: Path, records: Iterabl
         shutil.copyfile(logdir / record, folder / record)
 
 
-def pack_episodes(
-    folder: Path, env_name: str, players: dict[str, tuple[Policy | str, int, int]]
-) -> None:
-    """Play fresh episodes in Gymnasium: of each player a policy, how many, their longest."""
+def pack_episodes(folder: Path, env_name: str, players: Players) -> None:
+    """Play fresh episodes in Gymnasium, into ``rollouts/<player>``."""
     for name, (policy, episodes, limit) in players.items():
         place = folder / "rollouts" / name
         generate_rollouts(
