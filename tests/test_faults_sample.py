@@ -21,7 +21,9 @@ FEW = {
     "command_line": 0.4,
     "content": 0.02,
     "physical": 0.02,
+    "findings": 1,
 }
+ELSEWHERE = {"ray_nodes"}  # tests/test_fast_ray.py has a cluster, and kills its nodes
 
 
 @pytest.mark.parametrize("campaign", FEW)
@@ -44,7 +46,7 @@ def test_nothing_is_lost_and_nothing_is_silent(campaign: str, root: Path, tmp_pa
 
 def test_every_campaign_is_sampled(root: Path) -> None:
     rows = read_json(root / "tests" / "faults" / "report.json", "rows")["rows"]
-    assert {row["campaign"] for row in rows} == set(FEW)
+    assert {row["campaign"] for row in rows} == set(FEW) | ELSEWHERE
     assert all(row["violations"] == 0 for row in rows)
 
 

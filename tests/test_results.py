@@ -133,3 +133,24 @@ def test_what_was_learned_in_dreams_stands_beside_the_papers(
     text = "\n".join(page.results())
     assert "| 1.15 | 1400 ± 600 | 700 ± 36 | 918 ± 546 | 1092 ± 556 |" in text
     assert "What the search for C took" not in text
+
+
+def test_what_was_withstood_is_what_the_reports_hold(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(EXTENSIONS)
+    module = importlib.import_module("from_reports")
+    text = "\n".join(module.faults())
+    report = json.loads((module.FAULTS / "report.json").read_text())
+    assert {row["campaign"] for row in report["rows"]} == set(module.CAMPAIGNS)
+    for row in report["rows"]:
+        figures = f"{row['cases']:,} | {row['violations']} | {row['seconds']:.0f} |"
+        assert f"| {module.CAMPAIGNS[row['campaign']]} | {figures}" in text
+    kills = sum(row["cases"] for row in report["rows"] if row["campaign"].startswith("kills"))
+    total = sum(row["cases"] for row in report["rows"])
+    assert f"{total:,} cases, {kills:,} of them kills, and 0 violations" in text
+    assert kills >= 1000
+    assert total - kills >= 1000
+    for row in json.loads((module.FAULTS / "vision.json").read_text())["rows"]:
+        figures = " | ".join(f"{row[key]:.1f}" for key in ("mean_frame", "plain", "wmlib"))
+        assert f"| {row['env_id']} | {figures} |" in text
+    for row in json.loads((module.FAULTS / "threads.json").read_text())["rows"]:
+        assert f"| {row['setting']} | {row['m_idle']:,} | {row['m_busy']:,} |" in text

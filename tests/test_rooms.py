@@ -104,13 +104,26 @@ def test_the_readme_begins_with_the_papers_five_files() -> None:
 
 
 def test_the_front_door_has_the_groups_in_the_same_order() -> None:
-    source = CORE["__init__"].read_text(encoding="utf-8")
+    source = CORE["__init__"].with_suffix(".pyi").read_text(encoding="utf-8")
     headings = [line for line in re.findall(r"^# (.+)$", source, re.MULTILINE) if line in GROUPS]
     assert headings == GROUPS[:-1]  # the door is where one stands
     order = re.findall(r"^from wmlib\.(\w+) import", source, re.MULTILINE)
     listed = [room for room in MAP if room in order]
     assert list(dict.fromkeys(order)) == listed
     assert all(hasattr(wmlib, name) for name in wmlib.__all__)
+    tree = ast.parse(source)
+    (stated,) = [node.value for node in tree.body if isinstance(node, ast.Assign)]
+    assert ast.literal_eval(stated) == wmlib.__all__  # what type checkers are told
+
+
+def test_the_front_door_brings_torch_in_with_the_first_name() -> None:
+    """Not before: Ctrl-C in the first seconds of the command line is heard by its own code."""
+    code = "import sys, wmlib; print('torch' in sys.modules); wmlib.vae; wmlib.ConvVAE; "
+    code += "print('torch' in sys.modules, wmlib.evaluate.__name__)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "True", "evaluate"]
+    with pytest.raises(AttributeError, match="has no attribute 'nonsense'"):
+        wmlib.nonsense  # noqa: B018
 
 
 @pytest.mark.parametrize("room", CORE)

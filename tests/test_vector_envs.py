@@ -127,7 +127,9 @@ def test_rows_are_capped() -> None:
 
 def test_an_error_in_an_environment_is_raised(three: VectorImageEnv) -> None:
     three.reset([0, 1, 2])
-    with pytest.raises(RuntimeError, match=r"failed in a step: AssertionError.*is not in Box"):
+    with pytest.raises(
+        RuntimeError, match=r"failed \(.*counting_env.py, line \d+\): AssertionError.*is not in Box"
+    ):
         three.step(np.arange(3), np.full((3, 2), 99, np.float32))
 
 

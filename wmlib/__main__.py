@@ -1,13 +1,17 @@
 """The command line."""
 
+import os
+import signal
+import sys
+
+if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, lambda *_: os._exit(130))  # Ctrl-C while torch loads
+
 import argparse
 import contextlib
 import dataclasses
 import json
-import os
 import shlex
-import signal
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -120,7 +124,7 @@ def _train(args: argparse.Namespace) -> None:
 def _test(args: argparse.Namespace, logdir: str | None) -> None:
     make_env(args.env, **args.env_kwargs).close()  # a wrong name is said before missing weights
     preset = PRESETS[args.preset]
-    ctrl = {"time_limit": TIME_LIMIT, "display": True} | _settings(args, preset)["ctrl"]
+    ctrl = {"display": True} | _settings(args, preset)["ctrl"]
     options = {key: ctrl[key] for key in ("time_limit", "display", "max_workers") if key in ctrl}
     options |= {"env_name": args.env, "env_kwargs": args.env_kwargs, "seed": args.seed}
     options["episodes"] = args.episodes or preset["episodes"]
@@ -135,7 +139,7 @@ def _test(args: argparse.Namespace, logdir: str | None) -> None:
                 f"{args.logdir} holds no agent trained on {args.env}, and the shipped one drives "
                 f"{world.env_name}: train one, or name its folder with --logdir"
             )
-        options["time_limit"] = world.info.get("time_limit", options["time_limit"])
+        options = {"time_limit": world.info.get("time_limit", TIME_LIMIT)} | options
         print(f"testing the agent that ships with wmlib: {args.logdir} holds none")
         agents: dict[str, Any] = {"V + M, the shipped agent": world.agent(**acting)}
         print(_in_words(score(agents, args.report, **options)["rows"]))

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import platform
+import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -85,6 +86,18 @@ def locked(folder: _Path) -> Iterator[None]:
             path.unlink(missing_ok=True)
 
 
+def check_room(folder: _Path, size: float, surely: bool = True) -> None:
+    """OSError if a disk has no room for ``size`` bytes; only said, if not ``surely`` needed."""
+    nearest = next(place for place in (Path(folder) / "x").absolute().parents if place.exists())
+    if size > (free := shutil.disk_usage(nearest).free):
+        needs = f"{'needs' if surely else 'may need'} {size / 1e6:,.1f} MB"
+        text = f"{folder} {needs}, and its disk has {free / 1e6:,.1f} MB left: make room there, "
+        text += "or name another place"
+        if surely:
+            raise OSError(text)
+        print(text)
+
+
 def _reason(error: Exception) -> str:
     """The first sentence of what an error says; torch, for one, gives advice, too."""
     return str(error).partition("\n")[0].partition(". ")[0] or type(error).__name__
@@ -98,7 +111,8 @@ def reading(
     try:
         yield
     except Exception as error:  # foreign bytes raise almost anything, zlib.error included
-        if str(error).startswith(str(path)) or isinstance(error, FileNotFoundError):
+        is_gone = isinstance(error, FileNotFoundError) and str(error.filename) == str(path)
+        if is_gone or str(error).startswith(str(path)):
             raise  # it says so itself
         reason = f"{type(error).__name__}: {_reason(error)}"
         raise ValueError(f"{path} {fault} ({reason}); {cure}") from error
@@ -198,7 +212,7 @@ def load_weights(model: nn.Module, state: dict[str, Tensor], origin: str) -> Non
     wanted = model.state_dict()
     for key in sorted(wanted.keys() ^ state.keys()):
         where = "is missing from" if key in wanted else "is unknown to the model, but stands in"
-        raise ValueError(f"{key} {where} {origin}: another architecture wrote it")
+        raise ValueError(f"{key} {where} {origin}: another model's weights; replace that file")
     for key, value in wanted.items():
         found = state[key]
         if value.shape != found.shape:
@@ -228,7 +242,7 @@ def check_settings(origin: _Path, recorded: dict[str, Any], settings: dict[str, 
         if recorded.get(key, value) != value:
             raise ValueError(
                 f"{origin} was recorded with {key} = {recorded[key]}, now {value}; "
-                "give the old value to go on, or another logdir to begin anew"
+                "give the old value to go on, or another folder to begin anew"
             )
 
 

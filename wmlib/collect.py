@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 from tqdm.auto import tqdm
 
-from wmlib.checkpoints import check_settings, locked
+from wmlib.checkpoints import check_room, check_settings, locked
 from wmlib.envs import TIME_LIMIT, ActionMap, episode_seed
 from wmlib.policies import Policy, make_policy
 from wmlib.rollouts import Rollout, rollout_origin, save_rollout
 from wmlib.vector_envs import VectorImageEnv, make_vector_env
 
+FRAME_BYTES = 1800  # on disk, of CarRacing's: 1,200 to 1,500, and later its latents
 WAVE = 64  # episodes collected at once; 1,000 frames of each take 0.8 GB
 
 
@@ -55,7 +56,7 @@ def play(
         actions = policy.act(frames, rows)
         next_frames, rewards, terminated, truncated = envs.step(rows, action_map.to_env(actions))
         if not np.isfinite(rewards).all():
-            raise FloatingPointError(f"step {t + 1} paid {rewards}: no score comes of such rewards")
+            raise FloatingPointError(f"step {t + 1} paid {rewards}, no number: mend the game")
         last_reward[rows[rewards > 0]] = t
         truncated = (truncated | (t + 1 == time_limit)) & ~terminated
         impatient = (t - last_reward[rows] >= patience) & (patience > 0) & ~(terminated | truncated)
@@ -106,6 +107,7 @@ def generate_rollouts(
     missing = missing_rollouts(files, env_name, seed)
     if not missing:
         return list(files.values())
+    check_room(data_dir, FRAME_BYTES * seq_len * len(missing), surely=False)
     envs = make_vector_env(env_name, min(len(missing), WAVE), backend, num_workers, env_kwargs)
     bar = tqdm(total=len(missing), desc="rollouts", unit="episode", disable=not display)
     # Written beside the playing: compression needs no interpreter.

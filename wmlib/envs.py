@@ -5,8 +5,10 @@ import copy
 import os
 import sys
 import tempfile
+import traceback
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import gymnasium as gym
 import numpy as np
@@ -17,6 +19,7 @@ from torch import Tensor, nn
 from wmlib.devices import faster
 from wmlib.pixels import FRAME_SIZE, resize
 
+Answer = TypeVar("Answer")
 TIME_LIMIT = 1000  # steps of an episode, where nothing else is said
 TAKE_COVER = "VizdoomTakeCover-v1"
 # The paper's game: half of its 640 × 480 pixels, its status bar, its start and its time limit.
@@ -69,24 +72,31 @@ class GymImageEnv(gym.ObservationWrapper, RecordConstructorArgs):
         if not self.is_image and env.render_mode != "rgb_array":
             raise ValueError(
                 f"{env} observes {space}, which is no picture, and its render mode is "
-                f"{env.render_mode!r}: make it with render_mode='rgb_array'"
+                f"{env.render_mode!r}: it must observe pictures, or have the mode 'rgb_array'"
             )
         if not self.is_image:
             self.metadata = {**env.metadata, "render_modes": ["rgb_array"]}
         self.observation_space = gym.spaces.Box(0, 255, (*size, 3), np.uint8)
 
-    def step(self, action: Any) -> tuple[np.ndarray, Any, bool, bool, dict[str, Any]]:
+    def reset(self, **kwargs: Any) -> tuple[np.ndarray, dict[str, Any]]:
         """Gymnasium's; whatever a broken environment raises is a RuntimeError that names it."""
+        return self._ask(super().reset, **kwargs)
+
+    def step(self, action: Any) -> tuple[np.ndarray, Any, bool, bool, dict[str, Any]]:
+        """Gymnasium's; see ``reset``."""
+        return self._ask(super().step, action)
+
+    def _ask(self, method: Callable[..., Answer], *args: Any, **kwargs: Any) -> Answer:
         try:
-            return super().step(action)
+            return method(*args, **kwargs)
         except Exception as error:
-            raise RuntimeError(f"{self.env} failed in a step: {error!r}") from error
+            *_, at = traceback.extract_tb(error.__traceback__)
+            where = f"{at.filename}, line {at.lineno}"
+            raise RuntimeError(f"{self.env} failed ({where}): {error!r}") from error
 
     def observation(self, observation: Any) -> np.ndarray:
         """The picture (*size, 3) uint8 of an observation."""
-        picture = np.asarray(observation if self.is_image else self.env.render())
-        if picture.ndim == 2:
-            picture = picture[..., None]
+        picture = np.atleast_3d(np.asarray(observation if self.is_image else self.env.render()))
         if picture.shape[-1] == 1:
             picture = picture.repeat(3, axis=-1)
         return resize(picture, self.size)
@@ -148,16 +158,16 @@ def make_env(env_name: str, **kwargs: Any) -> gym.Env:
 
     Raises ValueError if Gymnasium does not know the name, or no longer.
     """
-    if env_name == TAKE_COVER:
-        try:
-            import vizdoom.gymnasium_wrapper  # noqa: F401  # registers it
-        except ModuleNotFoundError as error:
-            why = f"environment {env_name!r} cannot be made: {error}; pip install 'wmlib[doom]'"
-            raise ValueError(why) from error
-        settings = {**TAKE_COVER_SETTINGS, **kwargs}
-        env = gym.make(env_name, render_mode="rgb_array", disable_env_checker=True, **settings)
-        return TakeCover(env)
+    hint = "use CarRacing-v3" if "CarRacing" in env_name else "see gymnasium.pprint_registry()"
+    if kwargs or ":" in env_name:
+        hint = f"look at its arguments {kwargs}" if kwargs else "look at its module"
     try:
+        if env_name == TAKE_COVER:
+            hint = "pip install 'wmlib[doom]'"
+            import vizdoom.gymnasium_wrapper  # noqa: F401  # registers it
+
+            settings = {**TAKE_COVER_SETTINGS, **kwargs, "disable_env_checker": True}
+            return TakeCover(gym.make(env_name, render_mode="rgb_array", **settings))
         spec: Any = env_name
         if env_name == "CarRacing-v3" and (quicker := faster("car_racing")):
             spec = replace(gym.spec(env_name), entry_point=quicker.QuickCarRacing)
@@ -168,8 +178,7 @@ def make_env(env_name: str, **kwargs: Any) -> gym.Env:
                 raise
             return gym.make(spec, **kwargs)  # it cannot render; its observations may be frames
     except Exception as error:  # it is somebody's code: whatever it raises, it is said which
-        hint = "use CarRacing-v3" if "CarRacing" in env_name else "see gymnasium.pprint_registry()"
-        why = str(error) if isinstance(error, gym.error.Error) else repr(error)
+        why = str(error).rstrip(".") if isinstance(error, gym.error.Error) else repr(error)
         raise ValueError(f"environment {env_name!r} cannot be made: {why}; {hint}") from error
 
 
@@ -188,9 +197,8 @@ def action_space(env_name: str, **kwargs: Any) -> gym.Space[Any]:
     """The action space of an environment; TakeCover's is known without ViZDoom."""
     if env_name == TAKE_COVER:
         return copy.deepcopy(TakeCover.ACTIONS)
-    env = make_env(env_name, **kwargs)
-    env.close()
-    return env.action_space
+    with contextlib.closing(make_env(env_name, **kwargs)) as env:
+        return env.action_space
 
 
 def make_image_env(env_name: str, **kwargs: Any) -> GymImageEnv:

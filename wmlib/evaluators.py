@@ -34,11 +34,9 @@ class Evaluator(Protocol):
 
         If this is ``final``, every episode is played to its end.
         """
-        ...
 
     def close(self) -> None:
         """Free what was held."""
-        ...
 
 
 def play_returns(

@@ -32,13 +32,11 @@ from wmlib.world import load_agent
 
 History = list[dict[str, float]]
 Played = list[dict[str, Any]]  # of each generation: its tracks' "seeds" (E,), its "returns" (P, E)
-Axes = Callable[[np.ndarray], np.ndarray]  # from coordinates (n,) to weights (n,)
 Fitness = Callable[[np.ndarray], np.ndarray]  # from returns (P, E) to what counts (P,)
 MoreTracks = Callable[[Played], list[int]]  # from what was played to seeds of tracks
 # What a recorded search must agree on to go on.
 SETTINGS = ["pop_size", "sigma0", "seed", "env_name", "env_kwargs", "time_limit", "n_samples"]
 SETTINGS += ["patience", "sample_z", "evaluator", "temperature"]
-TRICKS = ("axes", "fitness", "more_tracks")
 TRACKS = 1000  # room for each generation's tracks, however many it plays
 INTERVAL = 10  # generations between two scores of the CMA mean
 HELD_OUT = 4  # tracks of such a score, for each one that a candidate plays
@@ -54,7 +52,7 @@ def train_controller(
     agent: Agent | None = None,
     evaluator: Evaluator | None = None,
     start: np.ndarray | None = None,
-    axes: Axes | None = None,
+    axes: Callable[[np.ndarray], np.ndarray] | None = None,
     fitness: Fitness = mean_return,
     more_tracks: MoreTracks | None = None,
     on_generation: Callable[[dict[str, float]], None] | None = None,
@@ -123,7 +121,7 @@ class Evolution:
     config: WMControllerConfig
     agent: Agent
     start: InitVar[np.ndarray | None]
-    axes: Axes | None
+    axes: Callable[[np.ndarray], np.ndarray] | None
     fitness: Fitness
     more_tracks: MoreTracks | None
 
@@ -138,7 +136,7 @@ class Evolution:
                 start = np.array(recorded["settings"]["start"]) if recorded else zeros
             self.search = Search(start, config.sigma0, config.pop_size, config.seed, axes=axes)
             settings = {key: getattr(config, key) for key in SETTINGS} | {"start": start.tolist()}
-            for part in TRICKS:  # by the name of the function, or of its class
+            for part in ("axes", "fitness", "more_tracks"):  # by the name of function or class
                 trick = getattr(self, part)
                 settings[part] = trick and getattr(trick, "__name__", type(trick).__name__)
             # Older records do not say what was played.

@@ -14,11 +14,9 @@ class Policy(Protocol):
 
     def start(self, seeds: Sequence[int]) -> None:
         """Begin ``len(seeds)`` episodes, each with its own stream of noise."""
-        ...
 
     def act(self, frames: np.ndarray, rows: np.ndarray) -> np.ndarray:
         """Told actions (n, A) float32 for frames (n, 64, 64, 3) of the episodes ``rows``."""
-        ...
 
 
 def _random(rng: np.random.Generator, actions: ActionMap, steps: int) -> np.ndarray:

@@ -15,6 +15,7 @@ from tqdm.auto import tqdm
 
 from wmlib.checkpoints import (
     check_averages,
+    check_room,
     check_settings,
     load_checkpoint,
     load_weights,
@@ -200,6 +201,9 @@ class Fit:
     def __post_init__(self) -> None:
         config, weights, self.history = self.config, self.model.parameters(), History()
         self.folder = Path(config.logdir) / self.stage
+        # best.tar, checkpoint.tar with Adam's averages, and the latter once more while it is new.
+        size = 4 * (1 + 3 + 3) * sum(weight.numel() for weight in self.model.parameters())
+        check_room(self.folder, size - sum(t.stat().st_size for t in self.folder.glob("*.tar")))
         self.optimizer = torch.optim.Adam(weights, lr=config.learning_rate, fused=True)
         self.early = EarlyStopping("min", config.early_stopping_patience)
         patience, factor = config.scheduler_patience, config.scheduler_factor
@@ -313,7 +317,7 @@ class Fit:
                 f"{path} holds no {sorted(missing)}: no training of ours can go on from it; move "
                 "it away, or begin anew with noreload"
             )
-        with reading(path, "is no training to go on with", "begin anew with noreload"):
+        with reading(path, "is no training to go on with", "delete it to begin anew"):
             now = {key: value for key, value in self.config.to_dict().items() if key not in FREE}
             before = state.get("config", {})
             lower = now["learning_rate"] / before.get("learning_rate", now["learning_rate"])
@@ -330,5 +334,6 @@ class Fit:
             self.plateau.load_state_dict(state["scheduler"])
             self.early.load_state_dict(state["early_stopping"])
             self.history = state["history"]
-            if not all(math.isfinite(value) for row in self.history for value in row.values()):
-                raise ValueError("its history holds something that is no number")
+            numbers = [value for row in self.history for value in row.values()]
+            if len(self.history) != state["epoch"] or not all(map(math.isfinite, numbers)):
+                raise ValueError("its history is not one of numbers for each of its epochs")

@@ -109,9 +109,8 @@ def sample_latent(mu: Tensor, logsigma: Tensor, noise: Tensor | None = None) -> 
 def kl_divergence(mu: Tensor, logsigma: Tensor) -> Tensor:
     """KL(q(z | x) ‖ N(0, I)) of each latent, in nats: (*, L) from mu and logsigma (*, L).
 
-    Example:
-        >>> kl_divergence(torch.zeros(1), torch.zeros(1)).item()
-        0.0
+    >>> kl_divergence(torch.zeros(1), torch.zeros(1)).item()
+    0.0
 
     Source: Kingma & Welling (2014), appendix B.
     """

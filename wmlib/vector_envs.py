@@ -11,7 +11,6 @@ from wmlib.devices import faster
 from wmlib.envs import TAKE_COVER, make_image_env
 
 BACKENDS = ("auto", "gymnasium", "envpool")
-ENGINES = (TAKE_COVER,)  # processes of their own, beside which this one must not be forked
 Steps = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
 
@@ -95,6 +94,7 @@ def make_vector_env(
         return pool
     # A few processes per core keep it busy when some episodes of a wave have ended.
     rows = max(1, min(episodes, max_workers, 8 * (os.cpu_count() or 1)))
-    processes = faster("processes") if rows > 1 and env_name not in ENGINES else None
+    # Doom's engines are processes of their own, beside which this one must not be forked.
+    processes = faster("processes") if rows > 1 and env_name != TAKE_COVER else None
     make: type[VectorImageEnv] = processes.Processes if processes else VectorImageEnv
     return make(env_name, rows, env_kwargs or {})

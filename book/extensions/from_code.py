@@ -11,7 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from from_reports import results
+from from_reports import faults, results
 from sphinx.application import Sphinx
 from sphinx.config import Config
 from sphinx.environment import BuildEnvironment
@@ -116,6 +116,7 @@ def status() -> Iterator[str]:
 PAGES: dict[str, Callable[[], Iterator[str]]] = {
     "book/api": api,
     "book/configuration": configuration,
+    "book/faults": faults,
     "book/results": results,
     "book/status": status,
     "book/welcome": numbers,

@@ -1,4 +1,4 @@
-"""The results page, made from the reports that go with the weights, so that no score is typed."""
+"""Pages made from reports, so that no figure is typed: results, and what was withstood."""
 
 import json
 from collections.abc import Iterator
@@ -10,6 +10,7 @@ from charts import strips
 
 from wmlib.show.plots import read_search
 
+FAULTS = Path(__file__).parents[2] / "tests" / "faults"
 PRETRAINED = Path(__file__).parents[2] / "wmlib" / "pretrained"
 Row = dict[str, Any]
 
@@ -191,3 +192,86 @@ def _spent(row: dict[str, float]) -> str:
     time = f"{hours:.1f} hours" if hours >= 1 else f"{60 * hours:.0f} minutes"
     steps = f"{row['env_steps'] / 1e6:.2f} million"
     return f"{row['generation']:.0f} | {steps} | {time} | {CORES * hours:.1f}"
+
+
+# What a campaign does, for those who do not read its code.
+CAMPAIGNS = {
+    "kills_at_files": "SIGKILL while a file is half written, whole, or just renamed",
+    "kills_at_any_instant": "SIGKILL at any instant of any stage",
+    "findings": "the 25 findings of the first attack, each by its number",
+    "physical": "files emptied, cut, zeroed, overwritten, with a hole, with one bit flipped",
+    "content": "whole files, rightly signed, that say what cannot be, or belong to another run",
+    "malicious": "files that would run code or fill the memory; devices and pipes as targets",
+    "full_disk": "no space left, a read-only disk, files that may not grow",
+    "nan": "rewards and actions that are no numbers",
+    "signals": "Ctrl-C, SIGTERM, SIGHUP at any instant, while the command line loads, too",
+    "workers": "a game's process is killed or stopped",
+    "orphans": "the main process is killed: its games must end",
+    "two_at_once": "two runs in one folder",
+    "command_line": "flags, games and folders that cannot be meant",
+    "ray_nodes": "workers, nodes and all nodes of a Ray cluster are killed at work",
+}
+
+
+def _report(name: str) -> dict[str, Any]:
+    report: dict[str, Any] = json.loads((FAULTS / name).read_text(encoding="utf-8"))
+    return report
+
+
+def faults() -> Iterator[str]:
+    """The campaigns, V on pale and dark games, and threads that wait."""
+    yield from campaigns(_report("report.json"))
+    yield from vision(_report("vision.json"))
+    yield from threads(_report("threads.json"))
+
+
+def campaigns(report: dict[str, Any]) -> Iterator[str]:
+    """A row for each campaign, and their sums."""
+    rows = report["rows"]
+    yield "| what is done | cases | violations | seconds |\n|---|--:|--:|--:|"
+    for row in rows:
+        cells = [f"{row['cases']:,}", f"{row['violations']}", f"{row['seconds']:.0f}"]
+        yield f"| {CAMPAIGNS[row['campaign']]} | {' | '.join(cells)} |"
+    cases, violations = (sum(row[key] for row in rows) for key in ("cases", "violations"))
+    kills = sum(row["cases"] for row in rows if row["campaign"].startswith("kills"))
+    yield (
+        f"\n{cases:,} cases, {kills:,} of them kills, and {violations} violations; "
+        f"seed {rows[0]['seed']}, torch {report['versions']['torch']}.\n"
+    )
+
+
+def vision(report: dict[str, Any]) -> Iterator[str]:
+    """V's error beside the mean frame's."""
+    yield "## Does V see?\n"
+    yield (
+        "On games of few colours the last sigmoid of V's decoder can saturate in the first steps, "
+        "and V then draws one and the same frame for good. Therefore it begins with a bias that "
+        "draws the data's mean colour, and its learning rate rises over the first steps. Below is "
+        f"its error on held-out frames after {report['steps']} steps of {report['batch']} frames "
+        f"of {report['episodes']} episodes, in levels of 255 (root mean square); *before* is the "
+        "same training without these two. Who draws the mean frame, whatever there is to see, has "
+        "the error in the second column. A training ends with this comparison in words.\n"
+    )
+    yield "| game | mean frame | V, before | V |\n|---|--:|--:|--:|"
+    for row in report["rows"]:
+        cells = [f"{row[key]:.1f}" for key in ("mean_frame", "plain", "wmlib")]
+        yield f"| {row['env_id']} | {' | '.join(cells)} |"
+    yield ""
+
+
+def threads(report: dict[str, Any]) -> Iterator[str]:
+    """Steps per second by how threads wait, on an idle machine and on a busy one."""
+    yield "## Threads that wait\n"
+    yield (
+        "PyTorch's threads wait for each other by spinning. On a core that another program wants, "
+        "that costs both. `wmlib` sets `GOMP_SPINCOUNT=20000` before torch loads, unless you have "
+        "set it, or `OMP_WAIT_POLICY`, yourself. Steps per second on "
+        f"{report['cores']} cores, alone and beside as many programs that want a core each: M on "
+        "16 rows, V learning from 32 frames.\n"
+    )
+    yield "| how they wait | M, idle | M, busy | V, idle | V, busy |\n|---|--:|--:|--:|--:|"
+    for row in report["rows"]:
+        cells = [row.get(f"{what}_{part}") for what in "mv" for part in ("idle", "busy")]
+        told = ["not measured" if cell is None else f"{cell:,}" for cell in cells]
+        yield f"| {row['setting']} | {' | '.join(told)} |"
+    yield "\nOn a machine that is always busy, `OMP_NUM_THREADS=1` is the safe choice.\n"

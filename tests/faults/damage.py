@@ -4,13 +4,17 @@ After a refusal the cure is obeyed: the file is deleted, the command repeated, a
 that of a training whose files nobody touched.
 """
 
+import errno
 import io
 import json
 import os
 import resource
+import shutil
+import signal
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -33,7 +37,7 @@ READERS: dict[str, Callable[[Path], Any]] = {
 }  # fmt: skip
 
 
-def _flip(data: bytes, rng: np.random.Generator) -> bytes:
+def flip(data: bytes, rng: np.random.Generator) -> bytes:
     changed = bytearray(data)
     changed[int(rng.integers(len(data)))] ^= 1 << int(rng.integers(8))
     return bytes(changed)
@@ -45,11 +49,11 @@ PHYSICAL: dict[str, Callable[[bytes, np.random.Generator], bytes]] = {
     "zeros": lambda data, rng: bytes(len(data)),
     "garbage": lambda data, rng: rng.bytes(len(data)),
     "hole": lambda data, rng: data[: len(data) // 3] + bytes(64) + data[len(data) // 3 + 64 :],
-    "one bit": _flip,
+    "one bit": flip,
 }
 
 
-def _judge(bench: Bench, folder: Path, path: Path, reads: bool) -> str:
+def judge(bench: Bench, folder: Path, path: Path, reads: bool) -> str:
     """What is wrong with how a training takes a damaged file; empty if nothing is."""
     text = ""
     if reads:  # the file alone, whether a stage would look at it or not
@@ -73,7 +77,7 @@ def _judge(bench: Bench, folder: Path, path: Path, reads: bool) -> str:
     return "" if contents(folder) == bench.wanted else "another result, and nothing is said"
 
 
-def _stage(name: str) -> str:
+def stage_of(name: str) -> str:
     """Where a training is stopped so that it reads this file when it goes on."""
     stage = name.partition("/")[0]
     return {"data": "mdrnn" if "latents" in name else "vae"}.get(
@@ -86,10 +90,10 @@ def physical(bench: Bench, cases: int) -> Iterator[Case]:
     for number in range(cases):
         name = FILES[number % len(FILES)]
         kind = list(PHYSICAL)[number // len(FILES) % len(PHYSICAL)]
-        folder = bench.fresh(_stage(name))
+        folder = bench.fresh(stage_of(name))
         path = folder / name
         path.write_bytes(PHYSICAL[kind](path.read_bytes(), bench.rng))
-        yield f"{kind}: {name}", _judge(bench, folder, path, "latents" not in name)
+        yield f"{kind}: {name}", judge(bench, folder, path, "latents" not in name)
 
 
 def _tensor(value: Callable[[torch.Tensor], Any]) -> Callable[[dict[str, Any]], Any]:
@@ -130,8 +134,10 @@ WEIGHTS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "no weights": _drop("state_dict"),
     "weights are a number": _put(state_dict=5),
 }  # fmt: skip
+FINDING_2 = "moments of three numbers (finding 2)"
+FINDING_8 = "other axes (finding 8)"
 STATES = WEIGHTS | {
-    "moments of three numbers (finding 2)": _moment(lambda m: m.flatten()[:3]),
+    FINDING_2: _moment(lambda m: m.flatten()[:3]),
     "moments are NaN": _moment(lambda m: m * torch.nan),
     "moments are text": _moment(lambda m: "text"),
     "optimizer is empty": _put(optimizer={}),
@@ -141,6 +147,7 @@ STATES = WEIGHTS | {
     "scheduler is a number": _put(scheduler=5),
     "early_stopping is text": _put(early_stopping={"best": "text", "num_bad_epochs": "text"}),
     "history is a number": _put(history=5),
+    "history is empty": _put(history=[]),
     "history holds NaN": lambda payload: payload["history"][0].update(loss=float("nan")),
     "another seed (finding 10)": lambda payload: payload["config"].update(seed=99),
     "another batch size (finding 10)": lambda payload: payload["config"].update(
@@ -161,7 +168,14 @@ RECORDS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "no fitness": _drop("fitness"),
     "another time_limit (finding 10)": lambda record: record["settings"].update(time_limit=7),
     "another n_samples (finding 10)": lambda record: record["settings"].update(n_samples=7),
+    FINDING_8: lambda record: record["settings"].update(axes="others"),
     "start is text": lambda record: record["settings"].update(start="text"),
+}
+HISTORIES: dict[str, Callable[[dict[str, Any]], Any]] = {
+    "epochs are a number": _put(epochs=5),
+    "epochs are text": _put(epochs="text"),
+    "no epochs": _drop("epochs"),
+    "finished is text": _put(finished="text"),
 }
 ARRAYS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "rewards are NaN": lambda data: data.update(rewards=data["rewards"] * np.nan),
@@ -184,7 +198,7 @@ LATENTS: dict[str, Callable[[dict[str, Any]], Any]] = {
 }
 
 
-def _change_file(path: Path, change: Callable[[dict[str, Any]], Any]) -> None:
+def change_file(path: Path, change: Callable[[dict[str, Any]], Any]) -> None:
     """Change what a file says, and sign it anew where it carries a checksum."""
     if path.suffix == ".tar":
         payload = load_checkpoint(path)
@@ -207,13 +221,13 @@ def content(bench: Bench, cases: int) -> Iterator[Case]:
     table += [(f"{s}/best.tar", WEIGHTS) for s in ("vae", "mdrnn", "ctrl")]
     table += [("ctrl/search.json", RECORDS), ("data/rollout_000001.npz", ARRAYS)]
     table += [("data/latents/latents_4.npz", LATENTS)]
-    table += [(f"{s}/history.json", {"epochs are a number": _put(epochs=5)}) for s in ("vae",)]
+    table += [(f"{s}/history.json", HISTORIES) for s in ("vae", "mdrnn")]
     every = [(name, kind, change) for name, kinds in table for kind, change in kinds.items()]
     for number in range(cases):
         name, kind, change = every[number % len(every)]
-        folder = bench.fresh(_stage(name))
-        _change_file(folder / name, change)
-        yield f"{name}: {kind}", _judge(bench, folder, folder / name, reads=False)
+        folder = bench.fresh(stage_of(name))
+        change_file(folder / name, change)
+        yield f"{name}: {kind}", judge(bench, folder, folder / name, reads=False)
 
 
 class _Evil:
@@ -226,7 +240,7 @@ class _Evil:
         return os.system, (f"touch {self.mark}",)
 
 
-class _Script(nn.Module):
+class Script(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x
 
@@ -251,70 +265,109 @@ def _memory(work: Callable[[], Any]) -> int:
     return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024
 
 
+def _refused(work: Callable[[], Any], name: str) -> str:
+    """Whether a file is refused by its name, and the next one read as before."""
+    outcome = within(work)
+    said = outcome.kind == "error" and name in outcome.text
+    return "" if said else f"{outcome.kind}: {outcome.text}"
+
+
+def _loads(bench: Bench, target: Path) -> str:
+    refused = _refused(lambda: load_checkpoint(target), target.name)
+    good = within(lambda: load_checkpoint(bench.straight / "vae" / "best.tar"))
+    return refused or ("" if good.kind == "done" else "the next file cannot be read")
+
+
+def _calls(bench: Bench, target: Path, mark: Path) -> str:
+    torch.save({"state_dict": _Evil(mark)}, target)
+    return _loads(bench, target)
+
+
+def _scripted(bench: Bench, target: Path, mark: Path) -> str:
+    torch.jit.save(torch.jit.script(Script()), str(target))
+    return _loads(bench, target)
+
+
+def _bare(bench: Bench, target: Path, mark: Path) -> str:
+    target.write_bytes(b"cos\nsystem\n(S'touch %s'\ntR." % str(mark).encode())
+    return _loads(bench, target)
+
+
+def _builds(bench: Bench, target: Path, mark: Path) -> str:
+    target.write_bytes(
+        b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n}X\x0c\x00\x00\x00__defaults__)sb."
+    )
+    return _loads(bench, target)
+
+
+def _names_a_module(bench: Bench, target: Path, mark: Path) -> str:
+    module, folder = f"evil_{mark.name}", target.parent / "weights"
+    (bench.home / f"{module}.py").write_text(f"open({str(mark)!r}, 'w')\n", "utf-8")
+    shipped, info = load_pretrained(), {"env_name": f"{module}:X-v0"}
+    save_pretrained(folder, WorldModel(shipped.vae, shipped.mdrnn, shipped.controller, info))
+    return _refused(lambda: load_pretrained(folder).agent(), module)
+
+
+def _is_a_bomb(bench: Bench, target: Path, mark: Path) -> str:
+    path = target.parents[1] / "data" / "rollout_000000.npz"
+    _bomb(path)
+    outcome = within(lambda: _memory(lambda: read_rollout(path)))
+    return "" if outcome.kind == "done" and outcome.value < 100 else str(outcome)
+
+
+def _is_a_device(bench: Bench, target: Path, mark: Path) -> str:
+    refused = _refused(lambda: write_json("/dev/null", {"rows": []}), "/dev/null")
+    return refused or ("" if Path("/dev/null").is_char_device() else "it is gone")
+
+
+def _is_a_pipe(bench: Bench, target: Path, mark: Path) -> str:
+    pipe = target.parent / "pipe.json"
+    os.mkfifo(pipe)
+    refused = _refused(lambda: write_json(pipe, {"rows": []}), pipe.name)
+    return refused or ("" if pipe.is_fifo() else "it is gone")
+
+
+def flipped_weights(bench: Bench) -> str:
+    """What is wrong with how weights with one bit flipped are taken."""
+    path = _weights(bench)
+    folder = bench.fresh()
+    folder.mkdir()
+    (folder / path.name).write_bytes(flip(path.read_bytes(), bench.rng))
+    wanted = load_pretrained(path.parent).vae.state_dict()
+    outcome = within(lambda: _vision(folder))
+    same = outcome.kind == "done" and all(
+        np.array_equal(outcome.value[key], value.numpy()) for key, value in wanted.items()
+    )
+    return "" if same or outcome.kind == "error" else "taken as it is"
+
+
+# Name, and what is done with a file of a finished training; the mark appears if its code runs.
+HOSTILE: dict[str, Callable[[Bench, Path, Path], str]] = {
+    "a pickle that calls": _calls,
+    "TorchScript (finding 1)": _scripted,
+    "a bare pickle": _bare,
+    "a BUILD on a trusted function (finding 13)": _builds,
+    "weights name a module (finding 14)": _names_a_module,
+    "a key of a gigabyte (finding 24)": _is_a_bomb,
+    "a device as target (finding 20)": _is_a_device,
+    "a pipe as target": _is_a_pipe,
+    "a flipped bit in weights.safetensors (finding 4)": lambda bench, *_: flipped_weights(bench),
+}
+
+
+def hostile(bench: Bench, name: str, number: int = 0) -> str:
+    """What is wrong with how one of these files is taken."""
+    folder = bench.fresh("all")
+    mark = bench.home / f"mark_{bench.count}"
+    target = folder / ["vae/best.tar", "mdrnn/checkpoint.tar", "ctrl/best.tar"][number % 3]
+    return HOSTILE[name](bench, target, mark) or ("its code ran" if mark.exists() else "")
+
+
 def malicious(bench: Bench, cases: int) -> Iterator[Case]:
     """Files that would run code, eat memory, or stand where no file is to be written."""
     for number in range(cases):
-        folder, mark = bench.fresh("all"), bench.home / f"mark_{bench.count}"
-        target = folder / ["vae/best.tar", "mdrnn/checkpoint.tar", "ctrl/best.tar"][number // 9 % 3]
-        kind = number % 9
-        wrong, name = "", ""
-        if kind == 0:
-            name = "a pickle that calls"
-            torch.save({"state_dict": _Evil(mark)}, target)
-        elif kind == 1:
-            name = "TorchScript (finding 1)"
-            torch.jit.save(torch.jit.script(_Script()), str(target))
-        elif kind == 2:
-            name = "a bare pickle"
-            target.write_bytes(b"cos\nsystem\n(S'touch %s'\ntR." % str(mark).encode())
-        elif kind == 3:
-            name = "a BUILD on a trusted function (finding 13)"
-            target.write_bytes(
-                b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n}X\x0c\x00\x00\x00__defaults__)sb."
-            )
-        if kind < 4:
-            outcome = within(lambda target=target: load_checkpoint(target))
-            if outcome.kind != "error" or target.name not in outcome.text:
-                wrong = f"{outcome.kind}: {outcome.text}"
-            good = within(lambda: load_checkpoint(bench.straight / "vae" / "best.tar"))
-            wrong = wrong or ("" if good.kind == "done" else "the next file cannot be read")
-        elif kind == 4:
-            name = "weights name a module (finding 14)"
-            (bench.home / f"evil_{number}.py").write_text(f"open({str(mark)!r}, 'w')\n", "utf-8")
-            shipped = load_pretrained()
-            info = {"env_name": f"evil_{number}:X-v0"}
-            world = WorldModel(shipped.vae, shipped.mdrnn, shipped.controller, info)
-            save_pretrained(folder / "weights", world)
-            outcome = within(lambda folder=folder: load_pretrained(folder / "weights").agent())
-            wrong = "" if outcome.kind == "error" and "evil" in outcome.text else outcome.text
-        elif kind == 5:
-            name = "a key of a gigabyte (finding 24)"
-            path = folder / "data" / "rollout_000000.npz"
-            _bomb(path)
-            outcome = within(lambda path=path: _memory(lambda: read_rollout(path)))
-            wrong = "" if outcome.kind == "done" and outcome.value < 100 else str(outcome)
-        elif kind == 6:
-            name = "a device as target (finding 20)"
-            outcome = within(lambda: write_json("/dev/null", {"rows": []}))
-            wrong = "" if outcome.kind == "error" and Path("/dev/null").is_char_device() else "gone"
-        elif kind == 7:
-            name = "a pipe as target"
-            os.mkfifo(folder / "pipe.json")
-            outcome = within(lambda folder=folder: write_json(folder / "pipe.json", {"rows": []}))
-            wrong = "" if outcome.kind == "error" and (folder / "pipe.json").is_fifo() else "gone"
-        else:
-            name = "a flipped bit in weights.safetensors (finding 4)"
-            path = _weights(bench)
-            data = _flip(path.read_bytes(), bench.rng)
-            (folder / "w").mkdir()
-            (folder / "w" / path.name).write_bytes(data)
-            wanted = load_pretrained(path.parent).vae.state_dict()
-            outcome = within(lambda folder=folder: _vision(folder / "w"))
-            same = outcome.kind == "done" and all(
-                np.array_equal(outcome.value[key], value.numpy()) for key, value in wanted.items()
-            )
-            wrong = "" if same or outcome.kind == "error" else "taken as it is"
-        yield name, wrong or ("its code ran" if mark.exists() else "")
+        name = list(HOSTILE)[number % len(HOSTILE)]
+        yield name, hostile(bench, name, number // len(HOSTILE))
 
 
 def _vision(folder: Path) -> dict[str, Any]:
@@ -329,26 +382,59 @@ def _weights(bench: Bench) -> Path:
     return folder / "weights.safetensors"
 
 
+def _limited(folder: Path, limit: int) -> None:
+    """No file may grow beyond a limit."""
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+    train(folder)
+
+
+def _fails(error: int, call: str) -> Callable[[Path, int], None]:
+    """From some moment on, a call of the system fails."""
+
+    def work(folder: Path, limit: int) -> None:
+        left, plain = 1 + limit % 40, getattr(os, call)
+
+        def failing(*args: Any) -> Any:
+            nonlocal left
+            left -= 1
+            if left <= 0:
+                raise OSError(error, os.strerror(error))
+            return plain(*args)
+
+        setattr(os, call, failing)
+        train(folder)
+
+    return work
+
+
+def _small(folder: Path, limit: int) -> None:
+    """The disk has so many bytes left, and whoever asks is told."""
+    shutil.disk_usage = lambda path: SimpleNamespace(free=limit // 10)  # type: ignore[assignment]
+    train(folder)
+
+
+FULL: dict[str, Callable[[Path, int], None]] = {
+    "a file may not grow": _limited,
+    "no space at fsync": _fails(errno.ENOSPC, "fsync"),
+    "the disk is read-only": _fails(errno.EROFS, "open"),
+    "few bytes are left, and that is said before": _small,
+}
+
+
 def full_disk(bench: Bench, cases: int) -> Iterator[Case]:
-    """No file may grow beyond a limit: one sentence that names a file; then all goes on."""
-    for _ in range(cases):
+    """No room: one sentence that names a place; with room again, all goes on (finding 16)."""
+    for number in range(cases):
+        name = list(FULL)[number % len(FULL)]
         folder, limit = bench.fresh(), int(bench.rng.integers(200, 30_000))
-
-        def work(folder: Path = folder, limit: int = limit) -> None:
-            import signal
-
-            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-            train(folder)
-
-        outcome = within(work)
+        outcome = within(lambda: FULL[name](folder, limit))  # noqa: B023
         wrong = ""
         if outcome.kind == "crash" or (outcome.kind == "error" and str(folder) not in outcome.text):
             wrong = f"limit {limit}: {outcome.text}"
         again = within(lambda folder=folder: train(folder))
         if not wrong and (again.kind != "done" or contents(folder) != bench.wanted):
             wrong = f"limit {limit}: not resumed: {again.text}"
-        yield "a full disk (finding 16)", wrong
+        yield f"{name} (finding 16)", wrong
 
 
 def nan(bench: Bench, cases: int) -> Iterator[Case]:
@@ -358,7 +444,7 @@ def nan(bench: Bench, cases: int) -> Iterator[Case]:
         folder = bench.fresh()
         if number % 3 == 2:
             name = "a policy's action is NaN"
-            outcome = within(lambda folder=folder: _play_nan(folder))
+            outcome = within(lambda folder=folder: play_nan(folder))
         else:
             world = worlds[number % 3]
             name = f"rewards of {world}"
@@ -370,7 +456,7 @@ def nan(bench: Bench, cases: int) -> Iterator[Case]:
         yield name, wrong
 
 
-def _play_nan(folder: Path) -> None:
+def play_nan(folder: Path) -> None:
     from tiny import ENV
 
     from wmlib import generate_rollouts

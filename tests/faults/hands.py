@@ -21,6 +21,7 @@ import wmlib.__main__ as door
 import wmlib.fast.processes as processes
 from wmlib import generate_rollouts, make_env, make_policy
 
+SCRIPT = "from wmlib import command; sys.exit(command())"  # pyproject.toml's, as pip writes it
 NAMES = {"SIGINT": 130, "SIGTERM": 143, "SIGHUP": 129}
 
 
@@ -40,7 +41,7 @@ def signals(bench: Bench, cases: int) -> Iterator[Case]:
     for number in range(cases):
         name = list(NAMES)[number % 3]
         if number % 25 == 24:
-            yield f"{name} while the command line loads", _early(bench)
+            yield f"{name} while the command line loads", early(bench, module=number % 2 == 0)
             continue
         folder = bench.fresh()
 
@@ -67,11 +68,13 @@ def signals(bench: Bench, cases: int) -> Iterator[Case]:
         yield name, wrong or (f"left behind: {left}" if left else "")
 
 
-def _early(bench: Bench) -> str:
-    command = [sys.executable, "-m", "wmlib", "--env", ENV, "--logdir", str(bench.fresh())]
+def early(bench: Bench, module: bool) -> str:
+    """Ctrl-C while the command line loads: ``python -m wmlib``, or what pip makes of the script."""
+    words = ["--env", ENV, "--logdir", str(bench.fresh())]
+    begin = ["-m", "wmlib"] if module else ["-c", f"import sys; sys.argv[0] = 'wmlib'; {SCRIPT}"]
     begun = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=bench.home,
-        env=os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT}/tests"},
+        [sys.executable, *begin, *words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        text=True, cwd=bench.home, env=os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT}/tests"},
     )  # fmt: skip
     time.sleep(float(bench.rng.uniform(0.3, 1.5)))
     begun.send_signal(signal.SIGINT)
@@ -186,6 +189,7 @@ LINES = [
     "--env_kwargs [1]", "--env_kwargs 5", "--env_kwargs {", '--env_kwargs {"nonsense":1}',
     "--episodes 0", "--episodes -1", "--episodes x", "--num_rollouts 0", "--policy nonsense",
     "--seed -1", "--seed 12345678901234567890123", "--seed x", "--stage nonsense",
+    "--stage ablation", "--ctrl_name vae", "--ctrl_name ../../evil", "--no-ctrl_use_h",
     "--preset nonsense", "--report /dev/full", "--report /proc/x/y", "--report /dev/null/r",
     "--latent_size 0", "--rnn_hidden 0", "--vae_epochs 0", "--rnn_seq_len 0", "--ctrl_sigma0 1e300",
     "--ctrl_sigma0 nan", "--ctrl_pop_size 1", "--vae_learning_rate inf", "--vae_beta -1",
@@ -195,16 +199,15 @@ LINES = [
 ]  # fmt: skip
 
 
-def command_line(bench: Bench, cases: int) -> Iterator[Case]:
-    """What cannot be meant ends in one sentence, before any work (findings 17 to 21)."""
+def typed(bench: Bench, lines: list[str]) -> Iterator[Case]:
+    """What cannot be meant ends in one sentence."""
     place = bench.home / "lines"
     place.mkdir(exist_ok=True)
     for module, text in BROKEN.items():
         if "class E" in text:
             text += f"\nimport gymnasium\ngymnasium.register('E-v0', '{module}:E')\n"
         (place / f"{module}.py").write_text(text, encoding="utf-8")
-    for number in range(cases):
-        line = LINES[number % len(LINES)]
+    for line in lines:
         words = ["--env", ENV, "--preset", "smoke", *line.split(" ")]
 
         def work(words: list[str] = words) -> tuple[int, str]:
@@ -222,3 +225,8 @@ def command_line(bench: Bench, cases: int) -> Iterator[Case]:
             else:
                 bench.said[line] = last
         yield f"wmlib {line}", wrong
+
+
+def command_line(bench: Bench, cases: int) -> Iterator[Case]:
+    """Lines that cannot be meant (findings 17 to 21)."""
+    return typed(bench, [LINES[number % len(LINES)] for number in range(cases)])

@@ -89,6 +89,9 @@ class Settings:
     batch: int = 16
     epochs: int = EPOCHS
     generations: int = GENERATIONS
+    samples: int = 1
+    sigma0: float = 0.1
+    time_limit: int = 20
 
 
 def vae_config(folder: Path, s: Settings) -> WMVAEConfig:
@@ -142,9 +145,9 @@ def agent(folder: Path, s: Settings) -> Agent:
 
 def train_c(folder: Path, s: Settings) -> None:
     config = WMControllerConfig(
-        LATENTS, HIDDENS, 2, s.env, str(folder), n_samples=1, pop_size=3, max_workers=1,
-        display=False, time_limit=20, num_generations=s.generations, evaluator="gymnasium",
-        seed=s.seed,
+        LATENTS, HIDDENS, 2, s.env, str(folder), n_samples=s.samples, pop_size=3, max_workers=1,
+        display=False, time_limit=s.time_limit, num_generations=s.generations, sigma0=s.sigma0,
+        evaluator="gymnasium", seed=s.seed,
     )  # fmt: skip
     train_controller(config, agent(folder, s))
 

@@ -14,7 +14,7 @@ import numpy as np
 
 import wmlib.training
 from wmlib import ConvVAE, WMVAEConfig, diagnose_vae, generate_rollouts, load_vae, train_convae
-from wmlib.checkpoints import write_json
+from wmlib.checkpoints import read_json, write_json
 from wmlib.datasets import split_point
 from wmlib.rollouts import read_rollout
 
@@ -55,18 +55,19 @@ def compare(game: str, folder: Path) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Measure the games named, or all, and write what was measured so far."""
+    """Measure the games named, or all; the report keeps the rows of the others."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("games", nargs="*", default=GAMES)
-    rows = []
-    for game in parser.parse_args().games:
+    games = parser.parse_args().games
+    before = read_json(REPORT, "rows")["rows"] if REPORT.exists() else []
+    rows = {row["env_id"]: row for row in before}
+    for game in games:
         with tempfile.TemporaryDirectory() as folder:
-            rows.append(compare(game, Path(folder)))
-        print(rows[-1], flush=True)
-        about = {"episodes": EPISODES, "steps": STEPS, "batch": BATCH}
-        write_json(
-            REPORT, {"unit": "RMSE in levels of 255, held-out frames", **about, "rows": rows}
-        )
+            rows[game] = compare(game, Path(folder))
+        print(rows[game], flush=True)
+        about: dict[str, Any] = {"unit": "RMSE in levels of 255, held-out frames"}
+        about |= {"episodes": EPISODES, "steps": STEPS, "batch": BATCH}
+        write_json(REPORT, about | {"rows": [rows[name] for name in GAMES if name in rows]})
 
 
 if __name__ == "__main__":

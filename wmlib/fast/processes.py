@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -71,6 +72,12 @@ class _Vector(AsyncVectorEnv):
 
     def _check_spaces(self) -> None:
         """All rows are one and the same environment; and this would wait for ever."""
+
+    def _raise_if_errors(self, successes: Any) -> None:
+        """Gymnasium's, which would print the whole traceback first."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            super()._raise_if_errors(successes)
 
     def rest(self, resting: list[bool]) -> None:
         self.call_async("rest", resting)

@@ -18,8 +18,9 @@ import torch
 from tqdm.auto import tqdm
 
 from wmlib.agent import Agent
-from wmlib.checkpoints import atomic_path, locked
-from wmlib.collect import WAVE, generate_rollouts, missing_rollouts, rollout_paths
+from wmlib.checkpoints import atomic_path, check_room, locked
+from wmlib.collect import FRAME_BYTES, WAVE, generate_rollouts, missing_rollouts, rollout_paths
+from wmlib.envs import TIME_LIMIT
 from wmlib.evaluators import LocalEvaluator, Scores
 
 __all__ = ["RayEvaluator", "Workers", "collect_on_cluster"]
@@ -211,6 +212,8 @@ def collect_on_cluster(
     missing = missing_rollouts(files, env_name, options.get("seed", 0))
     if not missing:
         return list(files.values())
+    steps = options.get("seq_len", TIME_LIMIT)
+    check_room(data_dir, FRAME_BYTES * steps * len(missing), surely=False)
     collect = functools.partial(_collect, env_name, options)
     team = Workers(lambda: collect, workers, timeout)
     size = min(WAVE, -(-len(missing) // len(team.workers)))
