@@ -6,7 +6,7 @@ INSTALL := $(BIN)/python -m pip install --constraint constraints.txt --editable
 # Tests run two at a time; one thread each keeps them from fighting over the cores.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadscope
 
-# Of `make driver`: the run's seed, and further arguments of its script.
+# Of `make driver` and `make faults`: the run's seed, and further arguments of its script.
 SEED := 0
 OPTIONS :=
 
@@ -74,8 +74,9 @@ bench: $(VENV)/.dev
 doom: $(VENV)/.dev
 	$(BIN)/python runs/takecover/train.py
 
+# Stopped, it goes on with OPTIONS=--resume.
 faults: $(VENV)/.dev
-	OMP_NUM_THREADS=1 $(BIN)/python tests/faults/run.py
+	OMP_NUM_THREADS=1 $(BIN)/python tests/faults/run.py --seed $(SEED) $(OPTIONS)
 
 address: $(VENV)/.reader
 	$(BIN)/python book/address.py $(URL)

@@ -4,8 +4,11 @@ import json
 import multiprocessing
 import os
 import pickle
+import re
+import shutil
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,11 +16,13 @@ from torch import nn
 
 from wmlib.checkpoints import (
     atomic_path,
+    check_room,
     check_settings,
     fingerprint,
     load_checkpoint,
     load_weights,
     read_json,
+    reading,
     save_checkpoint,
     versions,
     write_json,
@@ -252,3 +257,28 @@ def test_a_fingerprint_is_of_the_weights_and_of_what_else_is_told() -> None:
     assert fingerprint(first) == fingerprint(two.state_dict())
     prints = {other, fingerprint(first, first), fingerprint(first), fingerprint(first, 1)}
     assert len(prints) == 4
+
+
+def test_a_disk_without_room_is_said_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=2_500_000))
+    deep = tmp_path / "not" / "yet"
+    said = f"{deep} needs 3.0 MB, and its disk has 2.5 MB left: make room there"
+    with pytest.raises(OSError, match=f"^{re.escape(said)}"):
+        check_room(deep, 3_000_000)
+    check_room(deep, 3_000_000, surely=False)
+    assert capsys.readouterr().out.startswith(said.replace("needs", "may need"))
+    check_room(deep, 2_500_000)
+    assert not deep.exists()
+
+
+def test_what_an_error_says_of_another_file_is_kept(tmp_path: Path) -> None:
+    """A missing file says so itself; a missing folder on the way is put under the file's name."""
+    with (
+        pytest.raises(ValueError, match=r"^mine cannot be read \(FileNotFoundError: .*other"),
+        reading("mine"),
+    ):
+        (tmp_path / "other").read_text()
+    with pytest.raises(FileNotFoundError), reading(tmp_path / "mine"):
+        (tmp_path / "mine").read_text()

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from wmlib import Agent, load_trained
 from wmlib.__main__ import SHARED, STAGES, main
 from wmlib.checkpoints import load_checkpoint, save_checkpoint
 from wmlib.devices import has_bf16
+from wmlib.envs import TAKE_COVER
 from wmlib.pipeline import PRESETS, Run
 
 COUNTING = "counting_env:Counting-v0"
@@ -533,3 +535,58 @@ def test_ctrl_c_stops_cleanly_in_every_stage(copy: Path, stage: str) -> None:
     assert f"go on with: wmlib {shlex.join(argv)}" in said
     assert "Traceback" not in complaints
     assert gone(process.pid)
+
+
+@pytest.mark.parametrize(("flags", "limit"), [([], 2100), (["--ctrl_time_limit", "50"], 50)])
+def test_the_shipped_agent_is_tested_for_as_long_as_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: list[str], limit: int
+) -> None:
+    """Doom's own limit is the default, not an order."""
+    asked: list[dict[str, Any]] = []
+    monkeypatch.setattr(cli, "score", lambda *_, **options: asked.append(options) or {"rows": []})
+    places = ["--logdir", str(tmp_path / "none"), "--data_dir", str(tmp_path)]
+    monkeypatch.chdir(tmp_path)
+    assert main(["--env", TAKE_COVER, "--test", *places[2:], *flags]) == 0
+    assert [options["time_limit"] for options in asked] == [limit]
+
+
+def test_too_little_room_for_v_is_said_before_v_learns(
+    copy: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=10**6))
+    shutil.rmtree(copy / "log")
+    assert main(words(copy, "--num_rollouts", "100", "--stage", "vae")) == 1
+    assert re.search(r"log/vae needs 121\.8 MB, and its disk has 1\.0 MB left", complaint(capsys))
+    assert not list((copy / "log").rglob("*.tar"))
+    assert main(words(copy, "--num_rollouts", "100", "--generate_only")) == 0
+    assert "data may need 6.9 MB, and its disk has 1.0 MB left" in capsys.readouterr().out
+
+
+def test_a_trained_folder_remembers_its_game(
+    copy: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Named, or stood in; of one episode no spread is printed."""
+    few = ["--test", "--preset", "smoke", "--episodes", "1", "--ctrl_max_workers", "1"]
+    assert main([*few, "--logdir", str(copy / "log")]) == 0
+    said = capsys.readouterr().out
+    assert "over 1 fresh episodes of counting_env:Counting-v0" in said
+    assert "± 0" not in said
+    monkeypatch.chdir(copy / "log")
+    assert main(few) == 0
+    assert "testing the agent in .\n" in capsys.readouterr().out
+
+
+def test_a_presets_windows_are_cut_to_short_games(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(PRESETS["smoke"]["rnn"], "seq_len", 64)
+    assert main(words(tmp_path)) == 0
+    said = re.search(
+        r"have 64 steps, the longest .* has (\d+): they are cut to (\d+)", capsys.readouterr().out
+    )
+    assert said
+    assert int(said[2]) <= int(said[1])
+    state = load_checkpoint(tmp_path / "log" / "mdrnn" / "best.tar")
+    assert state["config"]["seq_len"] == int(said[2])
+    assert main(words(tmp_path, "--rnn_seq_len", "64")) == 1
+    assert re.search(r"add --rnn_seq_len \d+$", complaint(capsys))

@@ -399,3 +399,17 @@ def test_whole_numbers_share_the_range_equally() -> None:
     assert executed.dtype == np.int8
     assert all(actions.space.contains(action) for action in executed)
     np.testing.assert_array_equal(actions.from_env(executed), told.numpy())
+
+
+def test_what_a_broken_environment_raises_names_its_line() -> None:
+    class Broken(gym.Env[Any, Any]):
+        observation_space = gym.spaces.Box(0, 255, (64, 64, 3), np.uint8)
+        action_space = gym.spaces.Discrete(2)
+
+        def reset(self, **kwargs: Any) -> Any:
+            return {}["x"]
+
+    with pytest.raises(
+        RuntimeError, match=r"failed \(.*test_envs\.py, line \d+\): KeyError\('x'\)"
+    ):
+        GymImageEnv(Broken()).reset(seed=0)

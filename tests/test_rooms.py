@@ -186,7 +186,7 @@ print(wmlib.evaluate(agent, episodes=1, time_limit=10)["mean"])
 
 
 def test_without_fast_the_same_numbers_come_slower() -> None:
-    """The whole suite runs so in `make plain`; here the agent acts and dreams with the door shut."""
+    """`make plain` runs the whole suite so; here the agent acts and dreams with the door shut."""
     shut = subprocess.run([sys.executable, "-c", BLOCKED], capture_output=True, text=True)
     assert shut.returncode == 0, shut.stderr
     opened = BLOCKED.partition("import numpy")[2]

@@ -18,16 +18,15 @@ from typing import Any
 
 from wmlib.checkpoints import locked, read_json, reading, write_json
 from wmlib.config import WMControllerConfig, WMMDNRNNConfig, WMVAEConfig
-from wmlib.envs import TIME_LIMIT, make_env
+from wmlib.envs import TIME_LIMIT, make_env, trusted
 from wmlib.evaluation import score, test_trained_model
 from wmlib.pipeline import PRESETS, Run
-from wmlib.world import SHIPPED, SHIPPED_FOR, load_pretrained
+from wmlib.world import SHIPPED, SHIPPED_FOR, load_pretrained, load_trained
 
 STAGES = {"vae": WMVAEConfig, "rnn": WMMDNRNNConfig, "ctrl": WMControllerConfig}
 # Set by flags without a stage, or by the environment.
 SHARED = {"height", "width", "latent_size", "hidden_size", "action_size", "data_dir", "logdir"}
 SHARED |= {"env_name", "env_kwargs", "device", "seed", "extra"}
-BACKENDS = {"envpool": "envpool", "auto": "auto"}  # of a test; Gymnasium's, if not asked for
 
 
 def positive(text: str) -> int:
@@ -49,7 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     about = "Train and test the world model of Ha & Schmidhuber (2018): V, M and C."
     parser = argparse.ArgumentParser(prog="wmlib", allow_abbrev=False, description=about)
     add = parser.add_argument
-    add("--env", default="CarRacing-v3", help="Gymnasium id, or module:Id")
+    add("--env", help="Gymnasium id, or module:Id (default: CarRacing-v3, or the tested folder's)")
     add("--env_kwargs", type=_object, default={}, help="JSON, as in '{\"continuous\": false}'")
     add("--preset", choices=sorted(PRESETS), default="none", help="a whole set of settings")
     add("--stage", choices=("all", *STAGES), default="all", help="which stage to train")
@@ -113,8 +112,8 @@ def _train(args: argparse.Namespace) -> None:
     if args.generate_only:
         print(f"rollouts are in {run.data_dir}")
         return
-    if args.stage == "all":
-        run.check_windows()
+    if args.stage in ("all", "rnn"):
+        run.check_windows(asked_for=args.rnn_seq_len is not None)
     for stage in STAGES:
         if args.stage in ("all", stage):
             print(f"stage {stage} → {run.logdir}")
@@ -128,7 +127,8 @@ def _test(args: argparse.Namespace, logdir: str | None) -> None:
     options = {key: ctrl[key] for key in ("time_limit", "display", "max_workers") if key in ctrl}
     options |= {"env_name": args.env, "env_kwargs": args.env_kwargs, "seed": args.seed}
     options["episodes"] = args.episodes or preset["episodes"]
-    options["backend"] = BACKENDS.get(ctrl.get("evaluator", ""), "gymnasium")
+    asked = ctrl.get("evaluator")
+    options["backend"] = asked if asked in ("envpool", "auto") else "gymnasium"
     acting = {"device": args.device or "cuda", "sample_z": ctrl.get("sample_z", False)}
     if logdir is None and (Path(args.logdir) / "ctrl" / "best.tar").exists():
         logdir = args.logdir  # one's own comes first
@@ -197,6 +197,10 @@ def main(argv: list[str] | None = None) -> int:
 
 def _work(args: argparse.Namespace) -> None:
     """Train, test, or both."""
+    inside = "." if Path("ctrl", "best.tar").exists() else None
+    if args.test and not args.env and (logdir := args.logdir or inside):
+        args.logdir, args.env = logdir, trusted(load_trained(logdir).env_name, logdir)
+    args.env = args.env or "CarRacing-v3"
     folder = args.env.replace(":", "_").replace("/", "_").lower()
     args.data_dir = args.data_dir or f"data/{folder}"
     if args.no_amp:

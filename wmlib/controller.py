@@ -44,7 +44,7 @@ def flatten_parameters(parameters: Iterable[Tensor]) -> np.ndarray:
 
 
 def load_parameters(flat: np.ndarray, controller: nn.Module) -> nn.Module:
-    """Write a flat vector (P,) into a module, in place; ValueError if the lengths differ."""
+    """Write a flat vector (P,) into a module, in place; ValueError names lengths that differ."""
     parameters = list(controller.parameters())
     wanted = sum(parameter.numel() for parameter in parameters)
     if np.size(flat) != wanted:

@@ -78,11 +78,7 @@ def summarise(returns: np.ndarray) -> dict[str, Any]:
 
 
 def score(agents: dict[str, Policy | str], report: str | None, **options: Any) -> dict[str, Any]:
-    """``{"rows": [...]}``: each agent by name, all on the same fresh tracks.
-
-    They are also written to the JSON file ``report``, if there is to be one; ``options`` are
-    ``evaluate``'s.
-    """
+    """``{"rows": [...]}`` of ``evaluate``, all on the same tracks; also a JSON file, if named."""
     told = {"rows": [evaluate(agent, name=name, **options) for name, agent in agents.items()]}
     if report:
         write_json(report, told)
@@ -98,7 +94,7 @@ def test_trained_model(
     acting: dict[str, Any] | None = None,
     **options: Any,
 ) -> dict[str, Any]:
-    """Score random play, and beside it the agent that a training left in ``logdir``.
+    """``{"rows": [random, agent]}``: random play, and the agent that a training left behind.
 
     Args:
         logdir: Holds ``vae``, ``mdrnn`` and ``ctrl``.
@@ -107,9 +103,6 @@ def test_trained_model(
         report: JSON file for the rows.
         acting: Further arguments of ``Agent``: device, sample_z.
         options: Further arguments of ``evaluate``.
-
-    Returns:
-        ``{"rows": [random, agent]}``.
     """
     given = {"env_name": env_name, "env_kwargs": options.get("env_kwargs")}
     world = load_trained(logdir, **{key: value for key, value in given.items() if value})

@@ -101,16 +101,18 @@ class Run:
             generate = _cluster().collect_on_cluster if ray else generate_rollouts
             generate(self.data_dir, self.env_name, seed=self.seed, **(options | call))
 
-    def check_windows(self) -> None:
-        """ValueError if M's windows are longer than any episode that it would learn from."""
+    def check_windows(self, asked_for: bool = True) -> None:
+        """No window of M's longer than any episode: ValueError if asked for, else it is cut."""
         lengths = [rollout_length(file) for file in rollout_files(self.data_dir)]
         cut, seq_len = split_point(len(lengths)), self.rnn_config.seq_len
         longest = min(max(part) for part in (lengths[:cut], lengths[cut:]) if part)
         if longest < seq_len:
-            raise ValueError(
-                f"M's windows have {seq_len} steps, the longest episode in {self.data_dir} has "
-                f"{longest}: add --rnn_seq_len {max(1, min(longest, sorted(lengths)[cut // 2]))}"
-            )
+            text = f"M's windows have {seq_len} steps, the longest episode in {self.data_dir} has "
+            fitting = max(1, min(longest, sorted(lengths)[cut // 2]))
+            if asked_for:
+                raise ValueError(f"{text}{longest}: add --rnn_seq_len {fitting}")
+            print(f"{text}{longest}: they are cut to {fitting}")
+            self.rnn_config.seq_len = fitting
 
     def train_vae(self) -> None:
         """Stage 1: V."""

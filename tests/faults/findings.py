@@ -317,6 +317,7 @@ FINDINGS: dict[int, Finding] = {
 
 
 def findings(bench: Bench, cases: int) -> Iterator[Case]:
-    """Every numbered finding of the first attack, whatever ``cases`` says."""
-    for number, finding in FINDINGS.items():
+    """The numbered findings of the first attack: all of them, or so many."""
+    for number in sorted(bench.rng.permutation(list(FINDINGS))[:cases].tolist()):
+        finding = FINDINGS[number]
         yield f"finding {number}: {finding.__name__.replace('_', ' ')}", finding(bench)

@@ -78,7 +78,11 @@ def early(bench: Bench, module: bool) -> str:
     )  # fmt: skip
     time.sleep(float(bench.rng.uniform(0.3, 1.5)))
     begun.send_signal(signal.SIGINT)
-    said, _ = begun.communicate(timeout=120)
+    try:
+        said, _ = begun.communicate(timeout=120)
+    except subprocess.TimeoutExpired:
+        begun.kill()
+        return f"it goes on: {begun.communicate()[0]}"
     return "" if begun.returncode == 130 and "Traceback" not in said else said or "another status"
 
 

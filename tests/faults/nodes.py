@@ -20,8 +20,19 @@ from wmlib.evaluators import Evaluator, LocalEvaluator
 
 SLEEPY = "sleepy_env:Sleepy-v0"
 NODES, SAMPLES, POPULATION, GENERATIONS = 2, 2, 4, 2
+TRIALS = 4  # at starting a node
 MARK = "WMLIB_FAULTS_CLUSTER"  # in the environment of every process of this cluster
 DEEDS = ("a worker is killed", "a node is killed", "all nodes are killed", "a node, collecting")
+
+
+def _patiently(begin: Callable[[], Any]) -> Any:
+    """A node: on a busy machine it may need more time than the half minute that Ray gives it."""
+    for _ in range(TRIALS):
+        try:
+            return begin()
+        except Exception as error:  # Ray's own is of no finer kind
+            last = error
+    raise last
 
 
 class Cluster:
@@ -31,16 +42,16 @@ class Cluster:
         from ray.cluster_utils import Cluster as Nodes
 
         self.small = {"object_store_memory": 80 * 2**20}
-        soon = {"health_check_period_ms": 1000, "health_check_timeout_ms": 2000}
+        soon = {"health_check_period_ms": 1000, "health_check_timeout_ms": 5000}
         head = {"num_cpus": 0, "_system_config": soon, **self.small}
-        self.cluster, self.nodes = Nodes(initialize_head=True, head_node_args=head), []
+        self.cluster, self.nodes = _patiently(lambda: Nodes(True, head_node_args=head)), []
         self.fill()
         self.cluster.connect()
 
     def fill(self) -> None:
         """As many nodes as there were."""
         while len(self.nodes) < NODES:
-            self.nodes.append(self.cluster.add_node(num_cpus=1, **self.small))
+            self.nodes.append(_patiently(lambda: self.cluster.add_node(num_cpus=1, **self.small)))
 
     def kill_node(self) -> None:
         self.cluster.remove_node(self.nodes.pop(), allow_graceful=False)
@@ -102,6 +113,8 @@ def _options(marks: Path, pause: float) -> dict[str, Any]:
 
 def _campaign(bench: Bench, cases: int) -> list[Case]:
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    # A busy machine starts nodes slowly. (Ray reads small letters.)
+    os.environ["RAY_agent_register_timeout_ms"] = "100000"  # noqa: SIM112
     os.environ["WMLIB_BF16"] = "0"  # the nodes' batches are others than this process's
     os.environ["PYTHONPATH"] = f"{ROOT}:{ROOT / 'tests'}"
     os.environ[MARK] = str(bench.home)

@@ -6,6 +6,7 @@ The report is written after each campaign, so that one which was stopped goes on
 
 import argparse
 import time
+import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -51,6 +52,9 @@ def run(campaign: Callable[[Bench, int], Iterator[kills.Case]], cases: int, seed
             if problem:
                 wrong[name] += 1
                 print(f"  {name}: {problem.strip()[-300:]}", flush=True)
+    except Exception:  # of the campaign's own: the others shall run all the same
+        traceback.print_exc()
+        wrong["the campaign itself"] += 1
     finally:
         bench.close()
     row = {

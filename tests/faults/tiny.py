@@ -49,6 +49,7 @@ from wmlib.checkpoints import (  # noqa: E402
     write_json,
 )
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job would ignore it
 torch.set_num_threads(1)
 torch.optim.Adam([torch.zeros(1, requires_grad=True)])  # likewise: it brings half of torch
 
