@@ -46,10 +46,11 @@ test: $(VENV)/.dev
 	$(PYTEST) --nbval --nbval-current-env --nbval-sanitize-with tests/nbval_sanitize.cfg notebooks
 	$(PYTEST)
 
-# The core's tests and the chapters with the door to wmlib.fast shut: slower, and nothing else.
+# The core's tests and the chapters with the door to wmlib.fast shut: slower, and nothing else. What
+# a chapter asserts must hold; what it prints is not compared, as bfloat16 and EnvPool's copy of the
+# game leave their marks there.
 plain: $(VENV)/.dev
-	WMLIB_FAST=0 $(PYTEST) --nbval --nbval-current-env \
-	    --nbval-sanitize-with tests/nbval_sanitize.cfg notebooks
+	WMLIB_FAST=0 $(PYTEST) --nbval-lax --nbval-current-env notebooks
 	WMLIB_FAST=0 $(PYTEST) -m "not fast and not slow"
 
 lint: $(VENV)/.dev

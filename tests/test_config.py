@@ -200,12 +200,6 @@ def test_frames_of_another_size_are_refused(size: tuple[int, int]) -> None:
         WMVAEConfig(*size)
 
 
-@pytest.mark.parametrize("name", ["CarRacing-v2", "CarRacing-v1", "gymnasium:CarRacing-v2"])
-def test_environments_that_are_gone_point_to_v3(name: str) -> None:
-    with pytest.raises(ValueError, match="CarRacing-v3"):
-        WMControllerConfig(env_name=name)
-
-
 @pytest.mark.parametrize("device", ["cpu", "cuda", "cuda:1"])
 def test_devices_by_name(device: str) -> None:
     assert WMVAEConfig(64, 64, device=device).device == device

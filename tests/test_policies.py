@@ -127,7 +127,7 @@ def test_a_policy_is_taken_as_it_is() -> None:
 
 @pytest.mark.parametrize("policy", ["expert", 3, None])
 def test_what_is_no_policy_is_named(policy: object) -> None:
-    names = r"\['brownian', 'held', 'long-held', 'random'\]"
+    names = r"\['brownian', 'held',.* 'random'\]"
     with pytest.raises(ValueError, match=f"{names} or a function, found"):
         make_policy(policy, CAR, STEPS)
 
@@ -135,12 +135,3 @@ def test_what_is_no_policy_is_named(policy: object) -> None:
 def test_other_spaces_are_refused() -> None:
     with pytest.raises(ValueError, match="not supported"):
         make_policy("random", MultiDiscrete([2, 2]), STEPS)
-
-
-def test_long_held_holds_short_in_some_episodes_and_long_in_others() -> None:
-    space = Box(-1, 1, (1,), np.int8)
-    told = played("long-held", space, list(range(40)), 2000)[..., 0]
-    assert set(np.unique(told)) == {-1, 0, 1}
-    runs = [2000 / (1 + np.count_nonzero(np.diff(plan))) for plan in told]
-    assert min(runs) < 6
-    assert max(runs) > 30

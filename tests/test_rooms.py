@@ -25,6 +25,7 @@ HOUSE = (ROOT / "README.md").read_text(encoding="utf-8").partition("## The house
 HOUSE = HOUSE.partition("\n## ")[0]
 # Every way from the core into wmlib.fast: the room here, the room there.
 DOORS = {
+    ("datasets", "ahead"),
     ("devices", "models"),
     ("envs", "car_racing"),
     ("pipeline", "ray"),
@@ -89,6 +90,17 @@ def test_the_map_has_six_groups_and_every_room_once() -> None:
     assert sorted(rooms) == sorted(CORE)
     paper = [room for room, _ in groups["The paper"]]
     assert paper == ["vae", "mixture", "mdrnn", "controller", "search"]
+
+
+def test_the_readme_begins_with_the_papers_five_files() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8").partition("![")[0]
+    told = re.findall(r"^\| \[(\w+)\]\((.+?)\) \| (.+?) \|", text, re.MULTILINE)
+    paper = group_of_rooms()["The paper"]
+    assert told == [(room, f"wmlib/{room}.py", caption) for room, caption in paper]
+    lines = sum(len(CORE[room].read_text(encoding="utf-8").splitlines()) for room, _ in paper)
+    said = re.search(r"some (\d+) lines", text)
+    assert said
+    assert abs(lines - int(said[1])) <= 25
 
 
 def test_the_front_door_has_the_groups_in_the_same_order() -> None:
@@ -174,7 +186,7 @@ print(wmlib.evaluate(agent, episodes=1, time_limit=10)["mean"])
 
 
 def test_without_fast_the_same_numbers_come_slower() -> None:
-    """The whole suite runs so in `make slow`; here the agent acts and dreams with the door shut."""
+    """`make plain` runs the whole suite so; here the agent acts and dreams with the door shut."""
     shut = subprocess.run([sys.executable, "-c", BLOCKED], capture_output=True, text=True)
     assert shut.returncode == 0, shut.stderr
     opened = BLOCKED.partition("import numpy")[2]

@@ -88,6 +88,14 @@ def test_blind_players_play_what_their_names_say(train: ModuleType) -> None:
     np.testing.assert_array_equal(np.stack(moves, 1), train.plans("held", [5, 6])[:, :30])
 
 
+def test_long_held_holds_short_in_some_games_and_long_in_others(train: ModuleType) -> None:
+    told = train.plans("long-held", list(range(40)))[..., 0]
+    assert set(np.unique(told)) == {-1, 0, 1}
+    runs = [2100 / (1 + np.count_nonzero(np.diff(plan))) for plan in told]
+    assert min(runs) < 6
+    assert max(runs) > 30
+
+
 def test_deaths_are_counted_by_hand(train: ModuleType) -> None:
     """Foreseen at the last step; foreseen a little before; missed; and a game without a death."""
     fears = [[0, 0, 0, 0.9], [0, 0.9, 0.2, 0.1], [0.9, 0, 0, 0], [0.9, 0, 0, 0.9]]

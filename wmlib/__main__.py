@@ -57,7 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--data_dir", help="rollouts (default: data/<env>)")
     add("--logdir", help="checkpoints and logs (default: results/<env>)")
     add("--num_rollouts", type=positive, help="rollouts of the first collection")
-    add("--policy", help="policy of the first collection: random, brownian, held or long-held")
+    add("--policy", help="policy of the first collection: random, brownian or held")
     add("--latent_size", type=int, help="length of z")
     add("--rnn_hidden", type=int, help="LSTM units")
     add("--vae_epochs", type=int, dest="vae_num_epochs", help="training epochs of V")

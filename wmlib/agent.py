@@ -117,7 +117,7 @@ class Agent:
         """
         state = torch.cat([z, *hidden[: self.sees]], dim=-1)  # (n, L), (n, L + H) or (n, L + 2H)
         own = self.controller(state) if flat is None else act_batch(self.controller, flat, state)
-        return self.action_map(own)
+        return self.action_map(own)  # (n, A)
 
     @torch.inference_mode()
     def act(self, frames: np.ndarray, rows: np.ndarray) -> np.ndarray:
@@ -145,7 +145,7 @@ class Agent:
         x = frames_to_tensor(torch.from_numpy(frames).to(self.device))  # (n, 3, 64, 64)
         with autocast(self.device):
             mu, logsigma = self.vae.encoder(x)
-        self.mu: Tensor = mu.float()
+        self.mu: Tensor = mu.float()  # (n, L)
         self.z: Tensor = self.mu
         if self.sample_z:
             if self.noise is None:

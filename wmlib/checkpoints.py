@@ -90,10 +90,9 @@ def check_room(folder: _Path, size: float, surely: bool = True) -> None:
     """OSError if a disk has no room for ``size`` bytes; only said, if not ``surely`` needed."""
     nearest = next(place for place in (Path(folder) / "x").absolute().parents if place.exists())
     if size > (free := shutil.disk_usage(nearest).free):
-        text = (
-            f"{folder} {'needs' if surely else 'may need'} {size / 1e6:,.1f} MB, and its disk has "
-        )
-        text += f"{free / 1e6:,.1f} MB left: make room there, or name another place"
+        needs = f"{'needs' if surely else 'may need'} {size / 1e6:,.1f} MB"
+        text = f"{folder} {needs}, and its disk has {free / 1e6:,.1f} MB left: make room there, "
+        text += "or name another place"
         if surely:
             raise OSError(text)
         print(text)

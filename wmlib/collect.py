@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -108,24 +109,20 @@ def generate_rollouts(
         return list(files.values())
     check_room(data_dir, FRAME_BYTES * seq_len * len(missing), surely=False)
     envs = make_vector_env(env_name, min(len(missing), WAVE), backend, num_workers, env_kwargs)
-    player = make_policy(policy, envs.action_space, seq_len)
     bar = tqdm(total=len(missing), desc="rollouts", unit="episode", disable=not display)
-    try:
-        # Written beside the playing: compression needs no interpreter.
-        with locked(data_dir), ThreadPoolExecutor(os.cpu_count()) as writers:
-            for first in range(0, len(missing), envs.rows):
-                indices = missing[first : first + envs.rows]
-                seeds = [episode_seed("collect", seed, i) for i in indices]
-                writing = []
-                for row, rollout in _record(play(envs, player, seeds, seq_len)):
-                    rollout.seed, rollout.env_id = seeds[row], f"{env_name} ({envs.backend})"
-                    writing.append(writers.submit(save_rollout, files[indices[row]], rollout))
-                for written in writing:
-                    written.result()
-                    bar.update()
-    finally:
-        bar.close()
-        envs.close()
+    # Written beside the playing: compression needs no interpreter.
+    with closing(envs), bar, locked(data_dir), ThreadPoolExecutor(os.cpu_count()) as writers:
+        player = make_policy(policy, envs.action_space, seq_len)
+        for first in range(0, len(missing), envs.rows):
+            indices = missing[first : first + envs.rows]
+            seeds = [episode_seed("collect", seed, i) for i in indices]
+            writing = []
+            for row, rollout in _record(play(envs, player, seeds, seq_len)):
+                rollout.seed, rollout.env_id = seeds[row], f"{env_name} ({envs.backend})"
+                writing.append(writers.submit(save_rollout, files[indices[row]], rollout))
+            for written in writing:
+                written.result()
+                bar.update()
     return list(files.values())
 
 

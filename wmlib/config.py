@@ -21,16 +21,12 @@ def knob(
     default: Any = MISSING, about: str = "", low: float = -inf, high: float = inf, choices: Any = ()
 ) -> Any:
     """A field with its description and limits (both allowed), for the help and the book."""
+    begin: Any = {"default_factory": dict} if default is dict else {"default": default}
     metadata = {"about": about, "low": low, "high": high, "choices": choices}
-    return dataclasses.field(default=default, metadata=metadata)
+    return dataclasses.field(**begin, metadata=metadata)
 
 
-def mapping(about: str) -> Any:
-    """A field that is a dict of its own, empty by default."""
-    return dataclasses.field(default_factory=dict, metadata={"about": about})
-
-
-@dataclass_transform(field_specifiers=(knob, mapping))
+@dataclass_transform(field_specifiers=(knob,))
 def _config(cls: type[T]) -> type[T]:
     """A dataclass whose constructor puts unknown keywords into ``extra``."""
     cls = dataclasses.dataclass(cls)
@@ -117,7 +113,7 @@ class WMVAEConfig(_Config):
     beta: float = knob(1.0, "weight of the KL term", low=0)
     kl_tolerance: float = knob(0.0, "nats per latent that cost nothing (0: off)", low=0)
     seed: int = knob(0, "seed of weights, batches and noise", low=0, high=2**63 - 1)
-    extra: dict[str, Any] = mapping("whatever else was given; reads as attributes too")
+    extra: dict[str, Any] = knob(dict, "whatever else was given; reads as attributes too")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -153,7 +149,7 @@ class WMMDNRNNConfig(_Config):
     scheduler_factor: float = knob(0.5, "what the rate is multiplied by", low=TINY, high=1 - TINY)
     early_stopping_patience: int = knob(30, "epochs without progress before the end", low=0)
     seed: int = knob(0, "seed of weights, batches and noise", low=0, high=2**63 - 1)
-    extra: dict[str, Any] = mapping("whatever else was given; reads as attributes too")
+    extra: dict[str, Any] = knob(dict, "whatever else was given; reads as attributes too")
 
 
 @_config
@@ -171,7 +167,7 @@ class WMControllerConfig(_Config):
     max_workers: int = knob(32, "largest number of environment processes", low=1)
     display: bool = knob(True, "show progress bars")
     time_limit: int = knob(TIME_LIMIT, "longest episode in steps", low=1)
-    env_kwargs: dict[str, Any] = mapping("further arguments of the environment, as JSON")
+    env_kwargs: dict[str, Any] = knob(dict, "further arguments of the environment, as JSON")
     num_generations: int = knob(100, "generations in all", low=1)
     sigma0: float = knob(0.1, "CMA-ES's first step size", low=TINY, high=1e6)
     patience: int = knob(0, "training steps without reward that end an episode (0: never)", low=0)
@@ -184,12 +180,4 @@ class WMControllerConfig(_Config):
     )
     temperature: float = knob(1.0, "τ of the dream, where C is trained in it", low=TINY)
     seed: int = knob(0, "seed of the search and of its episodes", low=0, high=2**63 - 1)
-    extra: dict[str, Any] = mapping("whatever else was given; reads as attributes too")
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.env_name.rpartition(":")[2] in ("CarRacing-v0", "CarRacing-v1", "CarRacing-v2"):
-            raise ValueError(
-                f"WMControllerConfig.env_name: {self.env_name} no longer exists in Gymnasium; "
-                "use CarRacing-v3"
-            )
+    extra: dict[str, Any] = knob(dict, "whatever else was given; reads as attributes too")

@@ -10,7 +10,7 @@ from wmlib.checkpoints import load_weights
 
 
 class Controller(nn.Module):
-    """The linear controller: ``fc([z, h])``, without an activation.
+    """The linear controller: a = W [z, h] + b, without an activation.
 
     867 parameters at 32 latents, 256 hidden units and 3 actions. What squashes its outputs into
     the action space is the environment's ``ActionMap``, not a part of C. With ``hidden_size`` 0 it
@@ -30,12 +30,16 @@ class Controller(nn.Module):
 
     def forward(self, z: Tensor, h: Tensor | None = None) -> Tensor:
         """Outputs (B, A) from ``z`` (B, L) and ``h`` (B, H), or from ``[z, h]`` already joined."""
-        outputs: Tensor = self.fc(z if h is None else torch.cat([z, h], dim=-1))
+        outputs: Tensor = self.fc(z if h is None else torch.cat([z, h], dim=-1))  # (B, A)
         return outputs
 
 
 def flatten_parameters(parameters: Iterable[Tensor]) -> np.ndarray:
-    """All parameters as one float64 vector (P,), in the order given."""
+    """All parameters as one float64 vector (P,), in the order given.
+
+    >>> len(flatten_parameters(Controller(32, 256, 3).parameters()))
+    867
+    """
     return nn.utils.parameters_to_vector(parameters).detach().cpu().double().numpy()
 
 
@@ -51,16 +55,13 @@ def load_parameters(flat: np.ndarray, controller: nn.Module) -> nn.Module:
 
 
 def act_batch(controller: nn.Module, flat: Tensor, state: Tensor) -> Tensor:
-    """Many controllers at once, one per row: outputs (N, A).
+    """Many controllers at once: outputs (N, A) of each row's parameters (N, P) and input (N, S).
 
-    Args:
-        controller: The architecture; its own parameters are not used.
-        flat: Each row's parameters (N, P).
-        state: Each row's input (N, S).
+    Of ``controller`` they have the architecture; its own parameters are not used.
     """
     if type(controller) is Controller:
         outputs, inputs = controller.fc.weight.shape
-        weight, bias = flat.split([outputs * inputs, outputs], dim=-1)
+        weight, bias = flat.split([outputs * inputs, outputs], dim=-1)  # (N, A · S), (N, A)
         # For so few outputs a product and a sum are six times as fast as a batch of products.
         summed: Tensor = (weight.view(-1, outputs, inputs) * state.unsqueeze(1)).sum(-1) + bias
         return summed
@@ -70,12 +71,9 @@ def act_batch(controller: nn.Module, flat: Tensor, state: Tensor) -> Tensor:
         key: part.view(-1, *parameter.shape)
         for (key, parameter), part in zip(named.items(), parts, strict=True)
     }
-
-    def one(parameters: dict[str, Tensor], x: Tensor) -> Tensor:
-        output: Tensor = torch.func.functional_call(controller, parameters, (x,))
-        return output
-
-    return torch.func.vmap(one)(stacked, state)
+    act = torch.func.vmap(lambda own, x: torch.func.functional_call(controller, own, (x,)))
+    acted: Tensor = act(stacked, state)
+    return acted
 
 
 def controller_from_state(state: dict[str, Tensor], origin: str = "the state dict") -> Controller:

@@ -3,7 +3,6 @@
 import os
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler, default_collate
 
+from wmlib.devices import faster
 from wmlib.pixels import frames_to_tensor
 from wmlib.rollouts import Rollout, read_rollout, rollout_files, rollout_length
 from wmlib.vae import sample_latent
@@ -295,13 +295,5 @@ class Batches:
         batches = (data.batch(i, generator) for i in order.split(self.batch_size))
         # A transform may draw at random, as the model does: from one generator, so in turn.
         in_turn = isinstance(data, LatentSequenceDataset) or data.transform is not None
-        yield from batches if in_turn else _read_ahead(batches)
-
-
-def _read_ahead(batches: Iterator[Any]) -> Iterator[Any]:
-    """The same batches, each read while the one before is at work."""
-    with ThreadPoolExecutor(1) as reader:
-        coming = reader.submit(next, batches, None)
-        while (batch := coming.result()) is not None:
-            coming = reader.submit(next, batches, None)
-            yield batch
+        ahead = None if in_turn else faster("ahead")
+        yield from batches if ahead is None else ahead.read_ahead(batches)

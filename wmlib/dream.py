@@ -84,7 +84,7 @@ class Dream:
         at = [(*self.starts[episode], step - self.burn_in, step) for episode, step in moments]
         z = torch.stack([mu[first:step] for mu, _, first, step in at])  # (N, burn_in, L)
         a = torch.stack([told[first:step] for _, told, first, step in at])  # (N, burn_in, A)
-        self.hidden = self.cell.watch(a.to(self.device), z.to(self.device))
+        self.hidden = self.cell.watch(a.to(self.device), z.to(self.device))  # (N, H) each
         self.z = torch.stack([mu[step] for mu, _, _, step in at]).to(self.device)
         weights = self.cell.gaussians * (self.cell.latents if self.cell.mixture == "latent" else 1)
         sizes = {"standard_exponential": weights, "standard_normal": self.cell.latents}
@@ -98,6 +98,7 @@ class Dream:
 
         Returns the next z (N, L), predicted rewards (N,) and probabilities (N,) of the end here.
         """
+        # (N, K, L) twice, (N, K), (N,) twice, and (h, c), each (N, H)
         mus, sigmas, logpi, reward, done, self.hidden = self.cell(action, self.z, self.hidden)
         exponential, normal = self.noise.draw(self.streams)  # (N, K) or (N, K · L), and (N, L)
         noise = exponential.view_as(logpi), normal

@@ -42,6 +42,9 @@ def episode_seed(purpose: str, seed: int, index: int) -> int:
     Each purpose (``collect``, ``train``, ``select``, ``evaluate``) owns a quarter of the range,
     so that no track of a final evaluation was ever trained or selected on, whatever the seeds.
 
+    >>> episode_seed("train", 0, index=1) - episode_seed("train", 0, index=0)
+    1
+
     Raises ValueError if the purpose is none of these.
     """
     if purpose not in PURPOSES:
@@ -93,8 +96,7 @@ class GymImageEnv(gym.ObservationWrapper, RecordConstructorArgs):
 
     def observation(self, observation: Any) -> np.ndarray:
         """The picture (*size, 3) uint8 of an observation."""
-        seen: Any = observation if self.is_image else self.env.render()
-        picture = np.atleast_3d(seen)
+        picture = np.atleast_3d(np.asarray(observation if self.is_image else self.env.render()))
         if picture.shape[-1] == 1:
             picture = picture.repeat(3, axis=-1)
         return resize(picture, self.size)
@@ -240,7 +242,11 @@ class ActionMap:
             )
 
     def __call__(self, outputs: Tensor) -> Tensor:
-        """Map outputs (B, A), if all are numbers, to told (B, A): executed values, or one-hot."""
+        """Map outputs (B, A), if all are numbers, to told (B, A): executed values, or one-hot.
+
+        >>> ActionMap(gym.spaces.Discrete(3))(torch.tensor([[0.1, 0.7, 0.2]]))
+        tensor([[0., 1., 0.]])
+        """
         if not outputs.isfinite().all():
             raise FloatingPointError(NO_NUMBER)
         if isinstance(self.space, gym.spaces.Discrete):

@@ -1,5 +1,6 @@
 """Did it work, and would we know?"""
 
+from contextlib import closing
 from typing import Any
 
 import numpy as np
@@ -16,17 +17,22 @@ from wmlib.world import load_trained
 
 
 def evaluate(
-    agent: Policy | str, env_name: str = "CarRacing-v3", episodes: int = 100, seed: int = 0,
-    time_limit: int = TIME_LIMIT, backend: str = "gymnasium", max_workers: int = 32,
-    env_kwargs: dict[str, Any] | None = None, name: str = "agent", display: bool = False,
-) -> dict[str, Any]:  # fmt: skip
+    agent: Policy | str,
+    env_name: str = "CarRacing-v3",
+    episodes: int = 100,
+    seed: int = 0,
+    time_limit: int = TIME_LIMIT,
+    backend: str = "gymnasium",
+    max_workers: int = 32,
+    env_kwargs: dict[str, Any] | None = None,
+    name: str = "agent",
+    display: bool = False,
+) -> dict[str, Any]:
     """Full episodes on fresh tracks, none of which was ever trained or selected on.
 
     Args:
         agent: An ``Agent``, or any policy of ``make_policy``.
-        episodes: How many.
-        seed: Which tracks.
-        time_limit: Longest episode in steps.
+        episodes, seed, time_limit: How many, which tracks, and their longest in steps.
         backend: Gymnasium's own environment by default: it is what a score is about.
         env_name, max_workers, env_kwargs: See ``make_vector_env``.
         name: What the row is called.
@@ -44,23 +50,16 @@ def evaluate(
     envs = make_vector_env(env_name, episodes, backend, max_workers, env_kwargs)
     seeds = [episode_seed("evaluate", seed, i) for i in range(episodes)]
     bar = tqdm(total=episodes, desc="evaluation", unit="episode", disable=not display)
-    try:
+    with closing(envs), bar:
         policy = make_policy(agent, envs.action_space, time_limit)
         if isinstance(agent, Agent) and agent.action_map.space != envs.action_space:
             raise ValueError(
                 f"the agent acts in {agent.action_map.space}, {env_name} wants "
                 f"{envs.action_space}: evaluate it where it was trained"
             )
-        waves = -(-episodes // envs.rows)
-        parts = [
-            play_returns(envs, policy, list(wave), time_limit, on_end=bar.update)[0]
-            for wave in np.array_split(np.array(seeds), waves)
-        ]
-    finally:
-        bar.close()
-        envs.close()
+        returns, _ = play_returns(envs, policy, seeds, time_limit, on_end=bar.update)
     row = {"agent": name, "env_id": env_name, "backend": envs.backend, "seed": seed}
-    return row | summarise(np.concatenate(parts))
+    return row | summarise(returns)
 
 
 def summarise(returns: np.ndarray) -> dict[str, Any]:
@@ -79,39 +78,31 @@ def summarise(returns: np.ndarray) -> dict[str, Any]:
 
 
 def score(agents: dict[str, Policy | str], report: str | None, **options: Any) -> dict[str, Any]:
-    """A report with a row for each agent, by name, all on the same fresh tracks.
-
-    Args:
-        agents: Whom to evaluate.
-        report: JSON file for the rows; none by default.
-        options: Further arguments of ``evaluate``.
-
-    Returns:
-        ``{"rows": [...]}``.
-    """
-    rows = [evaluate(agent, name=name, **options) for name, agent in agents.items()]
+    """``{"rows": [...]}`` of ``evaluate``, all on the same tracks; also a JSON file, if named."""
+    told = {"rows": [evaluate(agent, name=name, **options) for name, agent in agents.items()]}
     if report:
-        write_json(report, {"rows": rows})
-    return {"rows": rows}
+        write_json(report, told)
+    return told
 
 
 def test_trained_model(
-    logdir: str, env_name: str | None = None, episodes: int = 100, seed: int = 0,
-    report: str | None = None, acting: dict[str, Any] | None = None, **options: Any,
-) -> dict[str, Any]:  # fmt: skip
-    """Score random play, and beside it the agent that a training left in ``logdir``.
+    logdir: str,
+    env_name: str | None = None,
+    episodes: int = 100,
+    seed: int = 0,
+    report: str | None = None,
+    acting: dict[str, Any] | None = None,
+    **options: Any,
+) -> dict[str, Any]:
+    """``{"rows": [random, agent]}``: random play, and the agent that a training left behind.
 
     Args:
         logdir: Holds ``vae``, ``mdrnn`` and ``ctrl``.
         env_name: Gymnasium id or ``module:Id``; by default what it was trained in.
-        episodes: Fresh episodes for each of the two.
-        seed: Which tracks.
+        episodes, seed: How many for each of the two, and which tracks.
         report: JSON file for the rows.
         acting: Further arguments of ``Agent``: device, sample_z.
         options: Further arguments of ``evaluate``.
-
-    Returns:
-        ``{"rows": [random, agent]}``.
     """
     given = {"env_name": env_name, "env_kwargs": options.get("env_kwargs")}
     world = load_trained(logdir, **{key: value for key, value in given.items() if value})

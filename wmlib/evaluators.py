@@ -1,7 +1,7 @@
 """What a population of controllers is worth, in the game and in the dream."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -30,40 +30,47 @@ class Evaluator(Protocol):
     """Anything that can score a population: the world, a dream, a cluster."""
 
     def __call__(self, population: np.ndarray, seeds: Sequence[int], final: bool = False) -> Scores:
-        """Play one episode per candidate and seed.
+        """Play the same episodes (E,) for every candidate, a row of flat parameters (P, n).
 
-        Args:
-            population: Flat parameters (P, n).
-            seeds: The episodes (E,), the same ones for every candidate.
-            final: Whether to play every episode to its end.
+        If this is ``final``, every episode is played to its end.
         """
-        ...
 
     def close(self) -> None:
         """Free what was held."""
-        ...
 
 
 def play_returns(
-    envs: VectorImageEnv, policy: Policy, seeds: Sequence[int], time_limit: int,
-    patience: int = 0, on_end: Callable[[int], Any] = lambda ended: None,
-) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+    envs: VectorImageEnv,
+    policy: Policy,
+    seeds: Sequence[int],
+    time_limit: int,
+    patience: int = 0,
+    on_end: Callable[[int], Any] = lambda ended: None,
+) -> tuple[np.ndarray, np.ndarray]:
     """Undiscounted returns and steps driven, each (N,), of one episode per seed.
 
-    An episode that patience ended is charged for every step it did not drive, so that standing
-    still never pays.
+    They are played in as few waves as ``envs`` has rows for. An episode that patience ended is
+    charged for every step it did not drive, so that standing still never pays.
     """
     returns, steps = np.zeros(len(seeds)), np.zeros(len(seeds), dtype=np.int64)
-    for step in play(envs, policy, seeds, time_limit, patience):
-        returns[step.rows] += step.rewards
-        steps[step.rows] += 1
-        stopped = step.rows[step.impatient]
-        returns[stopped] -= STEP_COST * (time_limit - steps[stopped])
-        if ended := int((step.terminated | step.truncated).sum()):
-            on_end(ended)
+    for wave in waves(len(seeds), envs.rows):
+        for step in play(envs, policy, [seeds[i] for i in wave], time_limit, patience):
+            rows = wave[step.rows]
+            returns[rows] += step.rewards
+            steps[rows] += 1
+            stopped = rows[step.impatient]
+            returns[stopped] -= STEP_COST * (time_limit - steps[stopped])
+            if ended := int((step.terminated | step.truncated).sum()):
+                on_end(ended)
     return returns, steps
 
 
+def waves(episodes: int, rows: int) -> list[np.ndarray]:
+    """Numbers of episodes, at most ``rows`` at once, in waves of equal size: no batch is thin."""
+    return np.array_split(np.arange(episodes), -(-episodes // rows))
+
+
+@dataclass(eq=False)
 class LocalEvaluator:
     """Scores a population on this machine, all its episodes in as few batches as they fit.
 
@@ -74,15 +81,15 @@ class LocalEvaluator:
         env_name, backend, max_workers, env_kwargs: See ``make_vector_env``.
     """
 
-    def __init__(
-        self, agent: Agent, env_name: str, time_limit: int = TIME_LIMIT, patience: int = 0,
-        backend: str = "auto", max_workers: int = 32, env_kwargs: dict[str, Any] | None = None,
-    ) -> None:  # fmt: skip
-        self.agent, self.env_name = agent, env_name
-        self.time_limit, self.patience = time_limit, patience
-        self.world = (backend, max_workers, env_kwargs)
-        self.envs: VectorImageEnv | None = None
-        self.room = 0  # episodes for which environments were made
+    agent: Agent
+    env_name: str
+    time_limit: int = TIME_LIMIT
+    patience: int = 0
+    backend: str = "auto"
+    max_workers: int = 32
+    env_kwargs: dict[str, Any] | None = None
+    envs: VectorImageEnv | None = field(default=None, init=False)
+    room: int = field(default=0, init=False)  # episodes for which environments were made
 
     def __call__(self, population: np.ndarray, seeds: Sequence[int], final: bool = False) -> Scores:
         """See ``Evaluator``."""
@@ -90,12 +97,12 @@ class LocalEvaluator:
         everyone = np.tile(np.asarray(seeds, dtype=np.int64), len(population))  # (P · E,)
         if self.envs is None or len(everyone) > self.room:
             self.close()  # otherwise they are kept: processes start slowly
-            self.envs = make_vector_env(self.env_name, len(everyone), *self.world)
+            options = (self.backend, self.max_workers, self.env_kwargs)
+            self.envs = make_vector_env(self.env_name, len(everyone), *options)
             self.room = len(everyone)
         patience = 0 if final else self.patience
-        waves = -(-len(everyone) // self.envs.rows)  # of equal size, so that no batch is thin
         parts = []
-        for wave in np.array_split(np.arange(len(everyone)), waves):
+        for wave in waves(len(everyone), self.envs.rows):
             self.agent.assign(parameters[wave])
             own = everyone[wave].tolist()
             parts.append(play_returns(self.envs, self.agent, own, self.time_limit, patience))
@@ -130,15 +137,19 @@ class DreamEvaluator:
     """
 
     def __init__(
-        self, agent: Agent, rollouts: list[Rollout], temperature: float = 1.0, burn_in: int = 30,
-        time_limit: int = TIME_LIMIT, end_probability: float = 0.5,
+        self,
+        agent: Agent,
+        rollouts: list[Rollout],
+        temperature: float = 1.0,
+        burn_in: int = 30,
+        time_limit: int = TIME_LIMIT,
+        end_probability: float = 0.5,
         living_reward: float | None = None,
-    ) -> None:  # fmt: skip
-        device, cell = str(agent.device), agent.cell
-        self.agent = agent
-        self.dream = Dream(agent.vae, cell, rollouts, temperature, burn_in, device, fast=True)  # type: ignore[arg-type]
+    ) -> None:
+        self.agent, self.living_reward = agent, living_reward
         self.time_limit, self.end_probability = time_limit, end_probability
-        self.living_reward = living_reward
+        vae, cell, device = agent.vae, agent.cell, str(agent.device)
+        self.dream = Dream(vae, cell, rollouts, temperature, burn_in, device, fast=True)  # type: ignore[arg-type]
 
     @torch.inference_mode()
     def __call__(self, population: np.ndarray, seeds: Sequence[int], final: bool = False) -> Scores:
@@ -149,7 +160,7 @@ class DreamEvaluator:
         dream.keep(torch.arange(len(seeds), device=device).repeat(len(population)))
         flat = torch.as_tensor(population, dtype=torch.float32, device=device)
         flat = flat.repeat_interleave(len(seeds), dim=0)  # (P · E, n)
-        returns = torch.zeros(episodes, dtype=torch.float64, device=device)
+        returns = torch.zeros(episodes, dtype=torch.float64, device=device)  # (P · E,)
         rows, steps = torch.arange(episodes, device=device), 0
         for _ in range(self.time_limit):
             _, reward, end = dream.step(agent.decide(dream.z, dream.hidden, flat))

@@ -5,8 +5,6 @@ import math
 import torch
 from torch import Tensor
 
-Noise = tuple[Tensor, Tensor]
-
 
 def gmm_loss(
     latent_next_obs: Tensor, mus: Tensor, sigmas: Tensor, logpi: Tensor, reduce: bool = True
@@ -28,6 +26,10 @@ def gmm_loss(
     Returns:
         NLL in nats: a scalar, or (*).
 
+    >>> one = torch.ones(1, 2)  # a Gaussian of mean 1 and deviation 1 for each of two latents
+    >>> print(f"{gmm_loss(one[0], one, one, torch.zeros(1)):.4f}")  # log 2π
+    1.8379
+
     Source: Bishop (1994), Mixture Density Networks; Ha & Schmidhuber (2018), section 2.2.
     """
     distance = (latent_next_obs.unsqueeze(-2) - mus) / sigmas  # (*, K, L)
@@ -46,12 +48,12 @@ def sample_gmm(
     logpi: Tensor,
     temperature: float = 1.0,
     generator: torch.Generator | None = None,
-    noise: Noise | None = None,
+    noise: tuple[Tensor, Tensor] | None = None,
 ) -> Tensor:
     """Draw the next z from the mixture at temperature τ.
 
-    The paper's temperature: mixture logits are divided by τ, standard deviations multiplied by
-    √τ. τ → 0 gives the likeliest component's mean, τ > 1 a world less certain than M believes.
+    Mixture logits are divided by τ, deviations multiplied by √τ: π_k^(1/τ), renormalised, and √τ σ.
+    τ → 0 gives the likeliest component's mean, τ > 1 a world less certain than M believes.
 
     Args:
         mus: Means (*, K, L).
@@ -65,8 +67,9 @@ def sample_gmm(
     Returns:
         z (*, L).
 
-    Raises:
-        ValueError: If τ is not positive.
+    Raises ValueError if τ is not positive.
+
+    Source: Ha & Schmidhuber (2018), section 4.2, after Graves (2013).
     """
     if temperature <= 0:
         raise ValueError(f"temperature must be positive, found {temperature}; try 0.1 to 1.3")
@@ -75,7 +78,6 @@ def sample_gmm(
         normal = torch.empty_like(mus[..., 0, :]).normal_(generator=generator)
         noise = -uniform.clamp_min(1e-20).log(), normal
     exponential, normal = noise
-    # τ as in the paper (section 4.2, after Graves 2013): π_k^(1/τ), renormalised, and √τ σ.
     # Gumbel-max: argmax(logits + Gumbel noise) is a categorical draw, without a softmax.
     logits = logpi / temperature - exponential.log()
     if logpi.ndim == mus.ndim:

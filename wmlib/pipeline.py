@@ -18,7 +18,7 @@ from wmlib.datasets import split_point
 from wmlib.devices import faster
 from wmlib.diagnosis import diagnose_mdrnn, diagnose_vae, in_words
 from wmlib.dream import Dream
-from wmlib.envs import ActionMap, make_env
+from wmlib.envs import ActionMap, action_space
 from wmlib.evaluators import DreamEvaluator, Evaluator
 from wmlib.evolution import train_controller, world_options
 from wmlib.latents import latent_sets, load_vae, precompute_latents
@@ -82,13 +82,12 @@ class Run:
     precompute: bool = True
 
     def __post_init__(self) -> None:
-        env = make_env(self.env_name, **self.env_kwargs)  # a wrong name fails before any work
-        env.close()
+        # A wrong name fails here, before any work.
+        actions = ActionMap(action_space(self.env_name, **self.env_kwargs)).size
         places: dict[str, Any] = {"logdir": self.logdir, "seed": self.seed}
         data = places | {"data_dir": self.data_dir}
         self.vae_config = WMVAEConfig(64, 64, **(data | self.vae))
-        sizes: dict[str, Any] = {"latent_size": self.vae_config.latent_size}
-        sizes["action_size"] = ActionMap(env.action_space).size
+        sizes = {"latent_size": self.vae_config.latent_size, "action_size": actions}
         self.rnn_config = WMMDNRNNConfig(**(data | sizes | self.rnn))
         sizes["hidden_size"] = self.rnn_config.hidden_size
         named: dict[str, Any] = {"env_name": self.env_name, "env_kwargs": self.env_kwargs}
@@ -210,12 +209,11 @@ class Run:
             action = torch.from_numpy(rollout.actions[step]).to(dream.device)
             dream.step(action.expand(3, -1))
             film.append(np.hstack([rollout.observations[step + 1], *dream.frames()]))
-        self._picture(f"mdrnn/samples/dream_{epoch:03d}.gif", np.stack(film))
+        name = f"mdrnn/samples/dream_{epoch:03d}.gif"
+        self._picture(name, np.stack(film), loop=0, duration=40)
 
-    def _picture(self, name: str, picture: np.ndarray) -> None:
-        path = Path(self.logdir) / name
-        options: dict[str, Any] = {"loop": 0, "duration": 40} if path.suffix == ".gif" else {}
-        with atomic_path(path) as temporary:
+    def _picture(self, name: str, picture: np.ndarray, **options: Any) -> None:
+        with atomic_path(Path(self.logdir) / name) as temporary:
             iio.imwrite(temporary, picture, **options)
 
 

@@ -14,11 +14,9 @@ class Policy(Protocol):
 
     def start(self, seeds: Sequence[int]) -> None:
         """Begin ``len(seeds)`` episodes, each with its own stream of noise."""
-        ...
 
     def act(self, frames: np.ndarray, rows: np.ndarray) -> np.ndarray:
         """Told actions (n, A) float32 for frames (n, 64, 64, 3) of the episodes ``rows``."""
-        ...
 
 
 def _random(rng: np.random.Generator, actions: ActionMap, steps: int) -> np.ndarray:
@@ -51,22 +49,8 @@ def _held(rng: np.random.Generator, actions: ActionMap, steps: int) -> np.ndarra
     return _random(rng, actions, int(change.sum()) + 1).take(change.cumsum(), axis=0)
 
 
-def _long_held(rng: np.random.Generator, actions: ActionMap, steps: int) -> np.ndarray:
-    """Uniform actions (T, A), held for 1 to at most 150 steps; some episodes are all short holds.
-
-    Each episode draws its longest hold, and each hold up to that, uniformly in their logarithms.
-    Play that never holds a key for long never sees where that leads, and neither does M.
-    """
-    longest = rng.uniform(np.log(5), np.log(150))
-    change = np.zeros(steps, dtype=np.int64)
-    t = 0
-    while t < steps:
-        change[t] = 1
-        t += round(float(np.exp(rng.uniform(0, longest))))
-    return _random(rng, actions, int(change.sum())).take(change.cumsum() - 1, axis=0)
-
-
-POLICIES = {"random": _random, "brownian": _brownian, "held": _held, "long-held": _long_held}
+# By name; who adds one of their own to the table can name it, too.
+POLICIES = {"random": _random, "brownian": _brownian, "held": _held}
 
 
 class _Planned:
@@ -103,8 +87,8 @@ def make_policy(
     """A batch policy from a name, a function of one frame, or what is one already; else ValueError.
 
     Args:
-        policy: ``"random"``, ``"brownian"``, ``"held"``, ``"long-held"``, ``frame -> action``, or
-            an object with ``start`` and ``act``, such as an ``Agent``.
+        policy: ``"random"``, ``"brownian"``, ``"held"``, ``frame -> action``, or an object with
+            ``start`` and ``act``, such as an ``Agent``.
         space: The environment's action space.
         steps: Longest episode.
     """

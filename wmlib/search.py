@@ -25,6 +25,9 @@ class Search:
     Attributes:
         fitness: What was told so far, a list per generation.
 
+    >>> Search(np.zeros(3), 0.5, pop_size=4).ask().shape
+    (4, 3)
+
     Source: Hansen (2016), The CMA Evolution Strategy: A Tutorial.
     """
 

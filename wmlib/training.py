@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -49,9 +50,12 @@ FREE |= {"num_epochs", "early_stopping_patience"}
 
 
 def train_convae(
-    config: WMVAEConfig, vae: nn.Module | None = None, transform: Transform | None = None,
-    on_sample: OnSample | None = None, display: bool = True,
-) -> History:  # fmt: skip
+    config: WMVAEConfig,
+    vae: nn.Module | None = None,
+    transform: Transform | None = None,
+    on_sample: OnSample | None = None,
+    display: bool = True,
+) -> History:
     """Train V on single frames; checkpoints in ``<logdir>/vae``; resumes.
 
     Args:
@@ -102,10 +106,14 @@ def train_convae(
 
 
 def train_mdn_rnn(
-    vae_config: WMVAEConfig, config: WMMDNRNNConfig,
-    vae: nn.Module | None = None, mdrnn: nn.Module | None = None,
-    precompute: bool = True, on_sample: OnSample | None = None, display: bool = True,
-) -> History:  # fmt: skip
+    vae_config: WMVAEConfig,
+    config: WMMDNRNNConfig,
+    vae: nn.Module | None = None,
+    mdrnn: nn.Module | None = None,
+    precompute: bool = True,
+    on_sample: OnSample | None = None,
+    display: bool = True,
+) -> History:
     """Train M on windows of latents; checkpoints in ``<logdir>/mdrnn``; resumes.
 
     Args:
@@ -163,6 +171,7 @@ def train_mdn_rnn(
         return fit.run(train, test, on_sample, -(-config.num_epochs // 4))
 
 
+@dataclass(eq=False)
 class Fit:
     """Learn, check, slow down, save, stop: the loop that V and M share.
 
@@ -177,24 +186,28 @@ class Fit:
         display: Show progress.
         clip: Largest norm of the gradient; infinite by default.
         warm_up: Steps over which the rate rises, a quarter of all at most.
+        origin: Of the data; a training goes on with data of the same.
     """
 
-    def __init__(
-        self, stage: str, model: nn.Module, config: WMVAEConfig | WMMDNRNNConfig,
-        loss: Callable[[Any], Losses], display: bool = True, clip: float = math.inf,
-        warm_up: int = 0, origin: dict[str, Any] | None = None,
-    ) -> None:  # fmt: skip
-        self.stage, self.model, self.config = stage, model, config
-        self.loss, self.display, self.clip, self.warm_up = loss, display, clip, warm_up
-        self.folder = Path(config.logdir) / stage
+    stage: str
+    model: nn.Module
+    config: WMVAEConfig | WMMDNRNNConfig
+    loss: Callable[[Any], Losses]
+    display: bool = True
+    clip: float = math.inf
+    warm_up: int = 0
+    origin: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        config, weights, self.history = self.config, self.model.parameters(), History()
+        self.folder = Path(config.logdir) / self.stage
         # best.tar, checkpoint.tar with Adam's averages, and the latter once more while it is new.
-        size = 4 * (1 + 3 + 3) * sum(weight.numel() for weight in model.parameters())
+        size = 4 * (1 + 3 + 3) * sum(weight.numel() for weight in self.model.parameters())
         check_room(self.folder, size - sum(t.stat().st_size for t in self.folder.glob("*.tar")))
-        self.optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate, fused=True)
+        self.optimizer = torch.optim.Adam(weights, lr=config.learning_rate, fused=True)
         self.early = EarlyStopping("min", config.early_stopping_patience)
         patience, factor = config.scheduler_patience, config.scheduler_factor
         self.plateau = ReduceLROnPlateau(self.optimizer, "min", patience, factor=factor)
-        self.history, self.origin = History(), origin or {}
         if not config.noreload and (self.folder / "checkpoint.tar").exists():
             if (self.folder / "best.tar").exists():
                 self._resume(self.folder / "checkpoint.tar")
@@ -202,9 +215,8 @@ class Fit:
                 print(f"{self.folder / 'best.tar'} is gone: what was trained begins anew")
 
     def run(
-        self, train: Batches, test: Batches,
-        on_sample: OnSample | None = None, sample_interval: int = 1,
-    ) -> History:  # fmt: skip
+        self, train: Batches, test: Batches, on_sample: OnSample | None = None, every: int = 1
+    ) -> History:
         """A row per epoch, until they or the patience end; what acts like ``Batches`` will do."""
         if memory := faster("memory"):
             memory.keep_freed_memory()
@@ -220,7 +232,7 @@ class Fit:
                     board.add_scalar(f"{self.stage}/{key}", value, epoch + 1)
                 last = epoch + 1 == epochs or self.early.stop
                 # Drawn before the epoch counts as done: a run killed in between draws it again.
-                if on_sample and (last or (epoch + 1) % sample_interval == 0):
+                if on_sample and (last or (epoch + 1) % every == 0):
                     on_sample(self.model, epoch + 1)
                 self._save()
         write_json(self.folder / "history.json", {"finished": True, "epochs": self.history})

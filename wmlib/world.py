@@ -100,14 +100,14 @@ def load_trained(logdir: str | os.PathLike[str], **info: Any) -> WorldModel:
     path = Path(logdir) / "ctrl" / "best.tar"
     checkpoint = load_checkpoint(path)
     known = {key: checkpoint.get("config", {}).get(key) for key in ("env_name", "env_kwargs")}
-    vae, mdrnn, known["data_dir"] = _load_v_and_m(logdir, str(known["env_name"] or ""))
+    vae, mdrnn, known["data_dir"] = load_v_and_m(logdir, str(known["env_name"] or ""))
     controller = controller_from_state(checkpoint["state_dict"], str(path))
     info = {key: value for key, value in known.items() if value is not None} | info
     return WorldModel(vae, mdrnn, controller, info, Path(logdir))
 
 
-def _load_v_and_m(logdir: str | os.PathLike[str], env_name: str) -> tuple[ConvVAE, MDRNN, Any]:
-    """V, M, and where their rollouts were; both must be of this environment, if they say."""
+def load_v_and_m(logdir: str | os.PathLike[str], env_name: str = "") -> tuple[ConvVAE, MDRNN, Any]:
+    """V and M, rounded as they ship; of this environment, if they say. And where rollouts were."""
     paths = [Path(logdir) / stage / "best.tar" for stage in ("vae", "mdrnn")]
     checkpoints, game = [load_checkpoint(path) for path in paths], env_name.rpartition(":")[2]
     for path, checkpoint in zip(paths, checkpoints, strict=True):
@@ -127,7 +127,7 @@ def load_agent(config: WMControllerConfig, device: str = "cuda") -> Agent:
         FileNotFoundError: If V or M is missing; names the stage.
         ValueError: If their sizes are not the configuration's; names both.
     """
-    vae, mdrnn, _ = _load_v_and_m(config.logdir, config.env_name)
+    vae, mdrnn, _ = load_v_and_m(config.logdir, config.env_name)
     controller = Controller(config.latent_size, config.hidden_size, config.action_size)
     for parameter in controller.parameters():
         nn.init.zeros_(parameter)

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from wmlib.checkpoints import read_json, write_json
-from wmlib.collect import generate_rollouts
-from wmlib.policies import Policy
 from wmlib.show.plots import read_search
-from wmlib.world import WorldModel, load_pretrained, save_pretrained
+from wmlib.show.shipping import Players, facts, pack_episodes, pack_weights
+from wmlib.world import WorldModel, load_pretrained
 
 SEARCHES = ("round1/ctrl", "envpool/ctrl", "ctrl")  # folders of a run's searches, in order
 RECORDS = ["vae/history.json", "mdrnn/history.json", "ctrl/choice.json", "ctrl/steering.json"]
 RECORDS += [f"{search}/generations.csv" for search in SEARCHES]
-# The samples' tracks: a run that was not itself seeded with this number never collected on them.
-FRESH = 2018
 
 
 def pack(
@@ -54,23 +49,13 @@ def pack(
     for name in [*RECORDS, "report.json", "sight.json", "times.json"]:
         if not (logdir / name).exists():
             raise FileNotFoundError(f"{logdir / name} does not exist: let the run finish first")
-    shutil.rmtree(folder, ignore_errors=True)
-    save_pretrained(folder, world)
-    for name in RECORDS:
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(logdir / name, folder / name)
+    pack_weights(folder, world, logdir, RECORDS)
     write_json(folder / "searches.json", list(SEARCHES))
     write_json(folder / "report.json", report(logdir, others))
     (folder / "README.md").write_text(card(folder, world, seed), encoding="utf-8")
-    players: dict[str, tuple[Policy | str, int]] = {
-        "agent": (load_pretrained(folder).agent(), episodes),
-        "random": ("random", 1),
-    }
-    for player, (policy, count) in players.items():
-        generate_rollouts(
-            folder / "rollouts" / player, world.env_name, count, seq_len,
-            seed=FRESH, policy=policy, backend="gymnasium",
-        )  # fmt: skip
+    shipped = load_pretrained(folder).agent()
+    players: Players = {"agent": (shipped, episodes, seq_len), "random": ("random", 1, seq_len)}
+    pack_episodes(folder, world.env_name, players)
 
 
 def report(logdir: Path, others: Sequence[Path] = ()) -> dict[str, Any]:
@@ -130,27 +115,16 @@ The weights and episodes are under the repository's licences.
 
 def card(folder: Path, world: WorldModel, seed: int) -> str:
     """What whoever finds the weights should know, from the records beside them."""
-    found = json.loads((folder / "report.json").read_text(encoding="utf-8"))
-    last = read_search(folder)[-1]
-    epochs = {
-        stage: read_json(folder / stage / "history.json", "epochs")["epochs"]
-        for stage in ("vae", "mdrnn")
-    }
-    minutes = {stage: sum(row["seconds"] for row in epochs[stage]) / 60 for stage in epochs}
-    models = {"v": world.vae, "m": world.mdrnn, "c": world.controller}
+    found, last = read_json(folder / "report.json"), read_search(folder)[-1]
     whole = {
         clock: sum(found[clock].values()) - found[clock].get("ablation", 0.0)
         for clock in ("minutes", "core_minutes")
     }
     return CARD.format(
-        **{key: sum(p.numel() for p in model.parameters()) for key, model in models.items()},
+        **facts(folder, world),
         name=folder.name,
         env=world.env_name,
         seed=seed,
-        v_epochs=len(epochs["vae"]),
-        v_minutes=minutes["vae"],
-        m_epochs=len(epochs["mdrnn"]),
-        m_minutes=minutes["mdrnn"],
         generations=int(last["generation"]),
         steps=int(last["env_steps"]),
         c_minutes=float(last["seconds"]) / 60,

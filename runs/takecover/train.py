@@ -16,6 +16,7 @@ import itertools
 import math
 import shutil
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -30,13 +31,13 @@ from wmlib.config import WMControllerConfig, WMMDNRNNConfig, WMVAEConfig
 from wmlib.controller import controller_from_state, flatten_parameters
 from wmlib.devices import autocast, choose_device
 from wmlib.dream import Dream
-from wmlib.envs import TakeCover, episode_seed, make_env
+from wmlib.envs import ActionMap, TakeCover, episode_seed, make_env
 from wmlib.evaluation import summarise
 from wmlib.evaluators import DreamEvaluator, play_returns
 from wmlib.evolution import train_controller
 from wmlib.latents import encode, precompute_latents
 from wmlib.mdrnn import MDRNN, MDRNNCell, get_loss, mdrnn_from_state
-from wmlib.policies import make_policy
+from wmlib.policies import POLICIES, make_policy
 from wmlib.rollouts import Rollout, read_rollout, rollout_files
 from wmlib.training import Fit, train_convae
 from wmlib.vae import vae_from_state
@@ -80,6 +81,24 @@ CTRL = WMControllerConfig(
 
 
 # ------------------------------------------------------------------------------ V and M learn
+
+
+def long_held(rng: np.random.Generator, actions: ActionMap, steps: int) -> np.ndarray:
+    """Uniform actions (T, A), held for 1 to at most 150 steps; some episodes are all short holds.
+
+    Each episode draws its longest hold, and each hold up to that, uniformly in their logarithms.
+    Play that never holds a key for long never sees where that leads, and neither does M.
+    """
+    longest = rng.uniform(np.log(5), np.log(150))
+    change = np.zeros(steps, dtype=np.int64)
+    t = 0
+    while t < steps:
+        change[t] = 1
+        t += round(float(np.exp(rng.uniform(0, longest))))
+    return POLICIES["random"](rng, actions, int(change.sum())).take(change.cumsum() - 1, axis=0)
+
+
+POLICIES["long-held"] = long_held
 
 
 def collect() -> None:
@@ -282,13 +301,8 @@ def dreamed(vae: Any, cell: MDRNNCell, plan: np.ndarray, temperature: float) -> 
 
 def live(policy: Any, seeds: Sequence[int]) -> np.ndarray:
     """Tics that a policy survives in the game, a game for each seed: (N,)."""
-    envs = make_vector_env(ENV, len(seeds))
-    try:
-        waves = np.array_split(np.array(seeds), -(-len(seeds) // envs.rows))
-        parts = [play_returns(envs, policy, wave.tolist(), LIMIT)[0] for wave in waves]
-    finally:
-        envs.close()
-    return np.concatenate(parts)
+    with closing(make_vector_env(ENV, len(seeds))) as envs:
+        return play_returns(envs, policy, seeds, LIMIT)[0]
 
 
 def real_games(

@@ -6,17 +6,17 @@ from pathlib import Path
 from types import ModuleType
 
 FOLDER = Path(__file__).resolve().parents[2] / "runs" / "carracing-v3"
-ROOMS = sorted(path.stem for path in FOLDER.glob("*.py"))
 
 
-def rooms(*names: str) -> list[ModuleType]:
+def rooms(*names: str, folder: Path = FOLDER) -> list[ModuleType]:
     """Import them together, and leave none: another game's rooms may have the same names."""
-    for name in ROOMS:
+    theirs = sorted(path.stem for path in folder.glob("*.py"))
+    for name in theirs:
         sys.modules.pop(name, None)
-    sys.path.insert(0, str(FOLDER))
+    sys.path.insert(0, str(folder))
     try:
         return [importlib.import_module(name) for name in names]
     finally:
-        sys.path.remove(str(FOLDER))
-        for name in ROOMS:
+        sys.path.remove(str(folder))
+        for name in theirs:
             sys.modules.pop(name, None)

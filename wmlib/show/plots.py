@@ -1,4 +1,4 @@
-"""Where people would rather look than read."""
+"""Curves, bars and pictures of what was trained."""
 
 from __future__ import annotations
 

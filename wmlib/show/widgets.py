@@ -1,4 +1,4 @@
-"""Where people would rather look than read: sliders and dreams that need no kernel."""
+"""Sliders and dreams that need no kernel."""
 
 from __future__ import annotations
 
