@@ -46,3 +46,5 @@ def test_chapter_11_quotes_the_report_of_its_command() -> None:
     verdicts, rows = report["verdicts"], _in_words(report["rows"]).splitlines()
     assert quoted == [*verdicts[:2], *rows]
     assert verdicts[2:] == rows[2:]
+    sharper = read_json(ROOT / "book" / "experiments" / "lunarlander_vae.json", "verdict")
+    assert f"```text\n{sharper['verdict']}\n```" in source
