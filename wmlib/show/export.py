@@ -1,8 +1,9 @@
 """The models, packed small enough for a reader's page.
 
-``python -m wmlib.show.export`` writes three safetensors files that the widgets read: ``v`` (the
-decoder), ``m`` (the cell and the controller) and ``real`` (recorded frames and latents), each
-with the SHA-256 of the weights it was made from and its error against fp32 PyTorch.
+``python -m wmlib.show.export --logdir LOGDIR`` writes three safetensors files, which the widgets
+read (``folder=``): ``v`` (the decoder), ``m`` (the cell and the controller) and ``real`` (recorded
+frames and latents), each with the SHA-256 of the weights it was made from and its error against
+fp32 PyTorch. Without ``--logdir`` it packs the shipped models, for the widgets of the book's pages.
 """
 
 from __future__ import annotations
@@ -25,20 +26,23 @@ from wmlib.controller import Controller
 from wmlib.mdrnn import LOGSIGMA_RANGE, MDRNNCell
 from wmlib.pixels import frames_to_tensor
 from wmlib.rollouts import Rollout
-from wmlib.show.pages import ASSETS, STATIC, asset, encode_png
+from wmlib.show.pages import ASSETS, SHIPPED, asset, encode_png
 from wmlib.vae import ConvVAE, ConvVAEDecoder, kl_divergence
-from wmlib.world import SHIPPED, WorldModel, load_pretrained
+from wmlib.world import WorldModel, load_pretrained, load_trained
 
 __all__ = ["checkpoint_hashes", "decode_packed", "export", "fold_decoder"]
 
 SHEET_COLUMNS = 16
 FILM_STEPS = 300  # six seconds of driving
+WATCHED = 60  # steps that M has watched at the first start
 
 
 def checkpoint_hashes(folder: Path) -> dict[str, str]:
-    """SHA-256 of every weight file in a folder, by file name."""
-    files = sorted(folder.glob("*.safetensors"))
-    return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+    """SHA-256 of every weight file in a folder, shipped or of a training, by its name there."""
+    files = sorted([*folder.glob("*.safetensors"), *folder.glob("*/best.tar")])
+    names = [file.relative_to(folder).as_posix() for file in files]
+    hashes = [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
+    return dict(zip(names, hashes, strict=True))
 
 
 def fold_decoder(decoder: ConvVAEDecoder) -> dict[str, Tensor]:
@@ -114,7 +118,7 @@ def pack_real(
     for episode in episodes:
         mu, logsigma = world.vae.encoder(frames_to_tensor(episode.observations))  # (T, L) each
         kls.append(kl_divergence(mu, logsigma))
-        times = np.linspace(60, len(mu) - 1, -(-starts // len(episodes))).astype(int).tolist()
+        times = np.linspace(WATCHED, len(mu) - 1, -(-starts // len(episodes))).astype(int).tolist()
         hidden = cell.get_init_hidden(1)
         for t in range(len(mu)):
             if t in times:
@@ -178,10 +182,24 @@ def export(world: WorldModel, episodes: Sequence[Rollout], out: Path) -> None:
 
     Args:
         world: V, M and C; their weight files in ``world.folder`` are named in the export.
-        episodes: Real ones, of at least 61 steps; the first one's beginning becomes the film.
+        episodes: Real ones; those of more than 60 steps are used, and the beginning of the first
+            becomes the film.
         out: Folder, made if missing.
+
+    Raises:
+        ValueError: If no episode is long enough, or M is of a kind that the page cannot run.
     """
     cell = world.cell
+    if cell.mixture != "vector":
+        raise ValueError(
+            "the page runs an M with one mixture for all of z, this one has one for each latent"
+        )
+    count, longest = len(episodes), max(map(len, episodes), default=0)
+    episodes = [episode for episode in episodes if len(episode) > WATCHED]
+    if not episodes:
+        raise ValueError(
+            f"the longest of {count} episodes has {longest} steps; the widgets need {WATCHED + 1}"
+        )
     real = pack_real(world, episodes)
     v = _halve(fold_decoder(world.vae.decoder), keep=["w1"])
     m = _halve(pack_dynamics(cell, world.controller), keep=["w_c"])
@@ -202,13 +220,23 @@ def export(world: WorldModel, episodes: Sequence[Rollout], out: Path) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Export the shipped models, with their sample episodes, for the widgets of the pages."""
+    """Pack V, M and C, with recorded episodes, for the widgets."""
     parser = argparse.ArgumentParser(prog="python -m wmlib.show.export", description=main.__doc__)
-    parser.add_argument("--name", default=SHIPPED, help="which shipped weights")
-    world = load_pretrained(parser.parse_args(arguments).name)
-    export(world, world.rollouts(), STATIC / "model")
+    add = parser.add_argument
+    add("--logdir", type=Path, help="your training (default: the shipped models, for the book)")
+    add("--out", type=Path, help="where to write (default: LOGDIR/page)")
+    args = parser.parse_args(arguments)
+    if args.out and not args.logdir:
+        parser.error("--out goes with --logdir: the shipped models have their place")
+    if args.logdir:
+        world, out = load_trained(args.logdir), args.out or args.logdir / "page"
+        episodes = sorted(world.rollouts(), key=len, reverse=True)  # the longest is the film
+    else:
+        world, out = load_pretrained(), SHIPPED
+        episodes = world.rollouts()
+    export(world, episodes, out)
     for name in ASSETS:
-        print(f"{name}: {len(asset(name)) / 1e6:.2f} MB")
+        print(f"{out / name}.safetensors: {len(asset(name, out)) / 1e6:.2f} MB")
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -27,18 +28,43 @@ __all__ = [
 ]
 
 
+STEERED = 3  # numbers of an action that the keys of DreamPlayer give: wheel, gas, brake
+
+
 @functools.cache
-def _recorded() -> dict[str, np.ndarray]:
-    """Tensors of the ``real`` asset: recorded latents and actions."""
+def _shipped() -> dict[str, np.ndarray]:
+    """Tensors of the shipped ``real`` asset."""
     return load(asset("real"))
 
 
-class LatentExplorer(PageWidget):
+class Recorded(PageWidget):
+    """A widget that begins in recorded frames, of the shipped models or of one's own.
+
+    Args:
+        folder: See ``PageWidget``.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str] | None = None, **kwargs: Any) -> None:
+        self._real = load(asset("real", folder)) if folder else _shipped()
+        super().__init__(folder, **kwargs)
+
+    def _start_z(self, start: int) -> list[float]:
+        """z (L,) of a start frame."""
+        count = len(self._real["start_z"])
+        if not 0 <= start < count:
+            raise traitlets.TraitError(f"there are {count} start frames, from 0 on; found {start}")
+        return list(self._real["start_z"][start].tolist())
+
+
+class LatentExplorer(Recorded):
     """A slider for every latent, and the frame that V draws from them, as they move.
 
     Example:
         >>> w = LatentExplorer()
         >>> w.z = [0.0] * 32  # the middle of the prior
+
+    Args:
+        folder: See ``PageWidget``.
 
     Attributes:
         z: The latents (L,), read and set; the page and Python share them.
@@ -54,26 +80,31 @@ class LatentExplorer(PageWidget):
     latent = traitlets.Int().tag(sync=True)
     names = traitlets.Dict().tag(sync=True)
 
-    def __init__(self, **kwargs: Any) -> None:
-        start = _valid_start(kwargs.get("start", 0))
-        kwargs.setdefault("z", _recorded()["start_z"][start])
-        kwargs.setdefault("latent", int(_recorded()["kl"].argmax()))
-        super().__init__(**kwargs)
+    @traitlets.default("z")
+    def _begin_z(self) -> list[float]:
+        return self._start_z(self.start)
+
+    @traitlets.default("latent")
+    def _most_informative(self) -> int:
+        return int(self._real["kl"].argmax())
 
     @traitlets.validate("z")
     def _check_z(self, proposal: dict[str, Any]) -> list[float]:
-        wanted, found = _recorded()["start_z"].shape[1], len(proposal["value"])
+        wanted, found = self._real["start_z"].shape[1], len(proposal["value"])
         if found != wanted:
             raise traitlets.TraitError(f"z has {wanted} numbers in this model, found {found}")
         return list(proposal["value"])
 
     @traitlets.observe("start")
     def _begin(self, change: dict[str, Any]) -> None:
-        self.z = _recorded()["start_z"][_valid_start(change["new"])]
+        self.z = self._start_z(change["new"])
 
 
-class DreamPlayer(PageWidget):
+class DreamPlayer(Recorded):
     """The reader drives inside M: arrow keys, buttons or touch, or C takes the wheel.
+
+    Args:
+        folder: See ``PageWidget``; models of a game that is steered as CarRacing is.
 
     Attributes:
         tau: Temperature τ of the dream.
@@ -93,18 +124,29 @@ class DreamPlayer(PageWidget):
     compact = traitlets.Bool(False).tag(sync=True)
     z = Numbers().tag(sync=True)
 
-    def __init__(self, **kwargs: Any) -> None:
-        start = _valid_start(kwargs.get("start", 0))
-        kwargs.setdefault("z", _recorded()["start_z"][start])
-        super().__init__(**kwargs)
+    def __init__(self, folder: str | os.PathLike[str] | None = None, **kwargs: Any) -> None:
+        super().__init__(folder, **kwargs)
+        if (found := self._real["actions"].shape[1]) != STEERED:
+            raise ValueError(
+                f"DreamPlayer gives {STEERED} numbers (wheel, gas, brake), an action in {folder} "
+                f"has {found}: look at these models with LatentExplorer and RealVsDream"
+            )
+
+    @traitlets.default("z")
+    def _begin_z(self) -> list[float]:
+        return self._start_z(self.start)
 
     @traitlets.validate("start")
     def _check_start(self, proposal: dict[str, Any]) -> int:
-        return _valid_start(proposal["value"])
+        self._start_z(proposal["value"])
+        return int(proposal["value"])
 
 
-class RealVsDream(PageWidget):
+class RealVsDream(Recorded):
     """A recorded real episode beside the dream that is fed the same actions.
+
+    Args:
+        folder: See ``PageWidget``.
 
     Attributes:
         t: The step that is shown.
@@ -124,7 +166,7 @@ class RealVsDream(PageWidget):
 
     @traitlets.validate("t", "begin")
     def _check_time(self, proposal: dict[str, Any]) -> int:
-        steps = len(_recorded()["actions"])
+        steps = len(self._real["actions"])
         if proposal["value"] >= steps:
             raise traitlets.TraitError(f"the episode has {steps} steps, found {proposal['value']}")
         return int(proposal["value"])
@@ -187,13 +229,6 @@ class CMAExplorer(PageWidget):
     start = Numbers(2, default_value=[-2.5, 2.5]).tag(sync=True)
     seed = traitlets.Int(1).tag(sync=True)
     mean = Numbers(2, default_value=[-2.5, 2.5]).tag(sync=True)
-
-
-def _valid_start(start: int) -> int:
-    count = len(_recorded()["start_z"])
-    if not 0 <= start < count:
-        raise traitlets.TraitError(f"there are {count} start frames, from 0 on; found {start}")
-    return start
 
 
 def latent_sliders(vae: ConvVAE, z: Sequence[float] | None = None) -> ipywidgets.Widget:

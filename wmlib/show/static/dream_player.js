@@ -246,7 +246,7 @@ function actionMeters(action) {
 
 /** A bar per number of z, from the middle; they reach from -3 to 3. */
 function latentBars(z) {
-  return chart(56, "z, 32 numbers", (context, width, height, colour) => {
+  return chart(56, "z, a bar for each number", (context, width, height, colour) => {
     const x = z(), pitch = width / x.length;
     context.fillStyle = colour("dream");
     x.forEach((value, i) => {
