@@ -2,7 +2,8 @@
 
 ``python -m wmlib.show.export`` writes three safetensors files that the widgets read: ``v`` (the
 decoder), ``m`` (the cell and the controller) and ``real`` (recorded frames and latents), each
-with the SHA-256 of the weights it was made from and its error against fp32 PyTorch.
+with the SHA-256 of the weights it was made from and its error against fp32 PyTorch. With ``--name
+takecover`` they are those of Doom's dream, ``takecover-v`` and so on.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import argparse
 import hashlib
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,17 +24,39 @@ from torch.nn import functional as F
 
 from wmlib.checkpoints import atomic_path
 from wmlib.controller import Controller
+from wmlib.envs import ActionMap
 from wmlib.mdrnn import LOGSIGMA_RANGE, MDRNNCell
 from wmlib.pixels import frames_to_tensor
 from wmlib.rollouts import Rollout
-from wmlib.show.pages import ASSETS, STATIC, asset, encode_png
+from wmlib.show.pages import PREFIXES, STATIC, encode_png
 from wmlib.vae import ConvVAE, ConvVAEDecoder, kl_divergence
 from wmlib.world import SHIPPED, WorldModel, load_pretrained
 
 __all__ = ["checkpoint_hashes", "decode_packed", "export", "fold_decoder"]
 
 SHEET_COLUMNS = 16
-FILM_STEPS = 300  # six seconds of driving
+
+
+@dataclass(frozen=True)
+class Recording:
+    """Which real frames go along.
+
+    Attributes:
+        film: Steps of the first episode that become the film.
+        starts: How many frames a dream can start from, spread over all episodes.
+        first: The earliest step of an episode for a start.
+        spare: Steps between an episode's last start and its end.
+    """
+
+    film: int = 300  # six seconds of driving
+    starts: int = 12
+    first: int = 60
+    spare: int = 1
+
+
+# In Doom a game begins in the empty room, and nobody wants a dream that begins with its end. Only
+# CarRacing's film is shown in a page.
+RECORDINGS = {SHIPPED: Recording(), "takecover": Recording(film=60, first=0, spare=40)}
 
 
 def checkpoint_hashes(folder: Path) -> dict[str, str]:
@@ -76,14 +100,18 @@ def decode_packed(packed: dict[str, Tensor], z: Tensor) -> Tensor:
 
 
 def pack_dynamics(cell: MDRNNCell, controller: Controller) -> dict[str, Tensor]:
-    """M and C as the page reads them; the LSTM's two biases are only ever added together."""
+    """M and C as the page reads them; the LSTM's two biases are only ever added together.
+
+    C sees z and S further numbers: h, or h and c. Of a mixture head, W is 1, or L where each latent
+    has a mixture of its own.
+    """
     return {
         "w_ih": cell.rnn.weight_ih.detach(),  # (4H, A + L)
         "w_hh": cell.rnn.weight_hh.detach(),  # (4H, H)
         "b": (cell.rnn.bias_ih + cell.rnn.bias_hh).detach(),  # (4H,)
-        "w_out": cell.gmm_linear.weight.detach(),  # (2KL + K + 2, H)
+        "w_out": cell.gmm_linear.weight.detach(),  # (2KL + KW + 2, H)
         "b_out": cell.gmm_linear.bias.detach(),
-        "w_c": controller.fc.weight.detach(),  # (A, L + H)
+        "w_c": controller.fc.weight.detach(),  # (A, L + S)
         "b_c": controller.fc.bias.detach(),
     }
 
@@ -96,7 +124,7 @@ def _halve(packed: dict[str, Tensor], keep: Sequence[str] = ()) -> dict[str, Ten
 
 @torch.no_grad()
 def pack_real(
-    world: WorldModel, episodes: Sequence[Rollout], starts: int = 12
+    world: WorldModel, episodes: Sequence[Rollout], recording: Recording
 ) -> dict[str, Tensor]:
     """Real frames and what V and M make of them.
 
@@ -110,11 +138,12 @@ def pack_real(
         each frame of the film, root mean squared, in levels of 255.
     """
     cell = world.cell
-    start_frames, rows, kls = [], [], []
+    start_frames, rows, kls, starts = [], [], [], recording.starts
     for episode in episodes:
         mu, logsigma = world.vae.encoder(frames_to_tensor(episode.observations))  # (T, L) each
         kls.append(kl_divergence(mu, logsigma))
-        times = np.linspace(60, len(mu) - 1, -(-starts // len(episodes))).astype(int).tolist()
+        last, count = len(mu) - recording.spare, -(-starts // len(episodes))
+        times = np.linspace(recording.first, last, count).astype(int).tolist()
         hidden = cell.get_init_hidden(1)
         for t in range(len(mu)):
             if t in times:
@@ -123,7 +152,7 @@ def pack_real(
             action = torch.from_numpy(episode.actions[t : t + 1])
             hidden = cell.step(action, mu[t : t + 1], hidden)
     start_z, start_h, start_c = (torch.stack(part)[:starts] for part in zip(*rows, strict=True))
-    film = episodes[0].observations[:FILM_STEPS]
+    film = episodes[0].observations[: recording.film]
     z, _ = world.vae.encoder(frames_to_tensor(film))
     error = 255 * (world.vae.decoder(z) - frames_to_tensor(film))
     frames = np.concatenate([np.stack(start_frames)[:starts], film])
@@ -133,7 +162,7 @@ def pack_real(
         "start_h": start_h,
         "start_c": start_c,
         "z": z,
-        "actions": torch.from_numpy(episodes[0].actions[:FILM_STEPS]),
+        "actions": torch.from_numpy(episodes[0].actions[: recording.film]),
         "kl": torch.cat(kls).mean(0),
         "floor": error.pow(2).mean((1, 2, 3)).sqrt(),
     }
@@ -173,22 +202,34 @@ def dynamics_error(
     return worst
 
 
-def export(world: WorldModel, episodes: Sequence[Rollout], out: Path) -> None:
+def export(
+    world: WorldModel,
+    episodes: Sequence[Rollout],
+    out: Path,
+    prefix: str = "",
+    recording: Recording = RECORDINGS[SHIPPED],
+) -> None:
     """Write ``v``, ``m`` and ``real`` into ``out``.
 
     Args:
         world: V, M and C; their weight files in ``world.folder`` are named in the export.
-        episodes: Real ones, of at least 61 steps; the first one's beginning becomes the film.
+        episodes: Real ones, longer than ``recording.first + recording.spare``; the first one's
+            beginning becomes the film.
         out: Folder, made if missing.
+        prefix: What the files' names begin with.
+        recording: Which real frames go along.
     """
     cell = world.cell
-    real = pack_real(world, episodes)
+    real = pack_real(world, episodes, recording)
     v = _halve(fold_decoder(world.vae.decoder), keep=["w1"])
     m = _halve(pack_dynamics(cell, world.controller), keep=["w_c"])
     wide = 2 * torch.randn(64, world.vae.latent_size, generator=torch.Generator().manual_seed(0))
     v_error = decode_error(world.vae, v, torch.cat([real["z"], wide]))
     m_error = dynamics_error(world, m, real["z"], real["actions"])
-    sizes = {"hiddens": cell.hiddens, "gaussians": cell.gaussians, "logsigma_range": LOGSIGMA_RANGE}
+    sizes: dict[str, Any] = {
+        name: getattr(cell, name) for name in ("latents", "hiddens", "gaussians")
+    }
+    sizes |= {"logsigma_range": LOGSIGMA_RANGE, "actions": action_map_name(world)}
     packs: dict[str, tuple[dict[str, Tensor], dict[str, Any]]] = {
         "v": (v, {"error": v_error}),  # levels of 255
         "m": (m, {"error": m_error, **sizes}),
@@ -197,18 +238,34 @@ def export(world: WorldModel, episodes: Sequence[Rollout], out: Path) -> None:
     source = json.dumps(checkpoint_hashes(world.folder))
     for name, (tensors, notes) in packs.items():
         contiguous = {key: value.contiguous() for key, value in tensors.items()}
-        with atomic_path(out / f"{name}.safetensors") as temporary:
+        with atomic_path(out / f"{prefix}{name}.safetensors") as temporary:
             save_file(contiguous, temporary, {"source": source, "notes": json.dumps(notes)})
+
+
+def action_map_name(world: WorldModel) -> str:
+    """What the page calls the ``ActionMap`` of the world's game.
+
+    Raises:
+        ValueError: If the page has no such map.
+    """
+    actions = ActionMap(world.space())
+    if actions.is_car:
+        return "car"
+    if actions.is_whole and [*actions.low.tolist(), *actions.high.tolist()] == [-1, 1]:
+        return "keys"
+    raise ValueError(f"the page can play CarRacing and TakeCover, not {actions.space}")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Export the shipped models, with their sample episodes, for the widgets of the pages."""
     parser = argparse.ArgumentParser(prog="python -m wmlib.show.export", description=main.__doc__)
-    parser.add_argument("--name", default=SHIPPED, help="which shipped weights")
-    world = load_pretrained(parser.parse_args(arguments).name)
-    export(world, world.rollouts(), STATIC / "model")
-    for name in ASSETS:
-        print(f"{name}: {len(asset(name)) / 1e6:.2f} MB")
+    parser.add_argument("--name", default=SHIPPED, choices=PREFIXES, help="which shipped weights")
+    name = parser.parse_args(arguments).name
+    world, folder = load_pretrained(name), STATIC / "model"
+    export(world, world.rollouts(), folder, PREFIXES[name], RECORDINGS[name])
+    for part in ("v", "m", "real"):
+        path = folder / f"{PREFIXES[name]}{part}.safetensors"
+        print(f"{path.name}: {path.stat().st_size / 1e6:.2f} MB")
 
 
 if __name__ == "__main__":

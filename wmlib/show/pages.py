@@ -15,15 +15,16 @@ import traitlets
 
 from wmlib.checkpoints import atomic_path
 
-__all__ = ["ASSETS", "STATIC", "Numbers", "PageWidget", "asset", "embed", "encode_png", "esm",
-           "standalone"]  # fmt: skip
+__all__ = ["ASSETS", "PREFIXES", "STATIC", "Numbers", "PageWidget", "asset", "embed",
+           "encode_png", "esm", "standalone"]  # fmt: skip
 
 STATIC = Path(__file__).parent / "static"
-ASSETS = ("v", "m", "real")
+PREFIXES = {"carracing-v3": "", "takecover": "takecover-"}  # of the files, by shipped weights
+ASSETS = tuple(prefix + part for prefix in PREFIXES.values() for part in ("v", "m", "real"))
 
 
 def asset(name: str) -> bytes:
-    """The bytes of one exported file; ``name`` is "v", "m" or "real".
+    """The bytes of one exported file; ``name`` is "v", "m" or "real", or "takecover-v", say.
 
     Raises:
         FileNotFoundError: If it was never exported.
@@ -33,7 +34,7 @@ def asset(name: str) -> bytes:
         raise ValueError(f"no asset is called {name!r}; there are {', '.join(ASSETS)}")
     path = STATIC / "model" / f"{name}.safetensors"
     if not path.exists():
-        raise FileNotFoundError(f"{path} is missing: run python -m wmlib.show.export")
+        raise FileNotFoundError(f"{path} is missing: run python -m wmlib.show.export --help")
     return path.read_bytes()
 
 
@@ -119,7 +120,7 @@ class Numbers(traitlets.List[Any]):
 
 
 class PageWidget(anywidget.AnyWidget):
-    """What all five share: the stylesheet, the exported files, and what shows without a page."""
+    """What all of them share: the stylesheet, the exported files, and what shows without a page."""
 
     _css = (STATIC / "widgets.css").read_text(encoding="utf-8")
     _alt = traitlets.Unicode().tag(sync=True)

@@ -14,11 +14,13 @@ from safetensors.numpy import load
 
 from wmlib.mixture import gmm_loss
 from wmlib.pixels import tensor_to_frames
-from wmlib.show.pages import Numbers, PageWidget, asset, encode_png, esm
+from wmlib.show.pages import PREFIXES, Numbers, PageWidget, asset, encode_png, esm
 from wmlib.vae import ConvVAE
+from wmlib.world import SHIPPED
 
 __all__ = [
     "CMAExplorer",
+    "DoomDreamPlayer",
     "DreamPlayer",
     "LatentExplorer",
     "MixturePlayground",
@@ -26,11 +28,13 @@ __all__ = [
     "latent_sliders",
 ]
 
+PLAYER = ("nets", "games", "dream_player")  # the sources of the players
+
 
 @functools.cache
-def _recorded() -> dict[str, np.ndarray]:
-    """Tensors of the ``real`` asset: recorded latents and actions."""
-    return load(asset("real"))
+def _recorded(game: str = SHIPPED) -> dict[str, np.ndarray]:
+    """Tensors of a game's ``real`` asset: recorded latents and actions."""
+    return load(asset(f"{PREFIXES[game]}real"))
 
 
 class LatentExplorer(PageWidget):
@@ -84,8 +88,9 @@ class DreamPlayer(PageWidget):
         z: Where the dream stands (L,), whenever it is paused.
     """
 
-    _esm = esm("nets", "dream_player")
+    _esm = esm(*PLAYER)
     _alt = traitlets.Unicode("a car that is steered through a dream of M").tag(sync=True)
+    game = traitlets.Unicode(SHIPPED, read_only=True).tag(sync=True)
     tau = traitlets.Float(1.0, min=0.05, max=1.5).tag(sync=True)
     start = traitlets.Int(0).tag(sync=True)
     seed = traitlets.Int(1).tag(sync=True)
@@ -94,13 +99,25 @@ class DreamPlayer(PageWidget):
     z = Numbers().tag(sync=True)
 
     def __init__(self, **kwargs: Any) -> None:
-        start = _valid_start(kwargs.get("start", 0))
-        kwargs.setdefault("z", _recorded()["start_z"][start])
+        start = _valid_start(kwargs.get("start", 0), self.game)
+        kwargs.setdefault("z", _recorded(self.game)["start_z"][start])
         super().__init__(**kwargs)
 
     @traitlets.validate("start")
     def _check_start(self, proposal: dict[str, Any]) -> int:
-        return _valid_start(proposal["value"])
+        return _valid_start(proposal["value"], self.game)
+
+
+class DoomDreamPlayer(DreamPlayer):
+    """``DreamPlayer`` in Doom's TakeCover: two keys, and P(death) as a line.
+
+    The dream ends where M gives the end one half or more, or after 2,100 tics.
+    """
+
+    _alt = traitlets.Unicode("a walk from side to side in a room of Doom that M dreams").tag(
+        sync=True
+    )
+    game = traitlets.Unicode("takecover", read_only=True).tag(sync=True)
 
 
 class RealVsDream(PageWidget):
@@ -189,8 +206,8 @@ class CMAExplorer(PageWidget):
     mean = Numbers(2, default_value=[-2.5, 2.5]).tag(sync=True)
 
 
-def _valid_start(start: int) -> int:
-    count = len(_recorded()["start_z"])
+def _valid_start(start: int, game: str = SHIPPED) -> int:
+    count = len(_recorded(game)["start_z"])
     if not 0 <= start < count:
         raise traitlets.TraitError(f"there are {count} start frames, from 0 on; found {start}")
     return start
