@@ -14,12 +14,13 @@ from safetensors import safe_open
 from safetensors.torch import load
 from torch.distributions import Categorical, MixtureSameFamily, Normal
 
+from wmlib.checkpoints import save_checkpoint
 from wmlib.controller import Controller
 from wmlib.mdrnn import MDRNN
-from wmlib.rollouts import Rollout
+from wmlib.rollouts import Rollout, save_rollout
 from wmlib.show import export, pages, widgets
 from wmlib.vae import ConvVAE, ConvVAEDecoder
-from wmlib.world import WorldModel, load_pretrained, save_pretrained
+from wmlib.world import WorldModel, load_pretrained, load_trained, save_pretrained
 
 WORLDS = list(pages.PREFIXES.items())  # shipped weights, and what their files' names begin with
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
@@ -94,26 +95,6 @@ def test_the_export_is_of_the_weights_that_ship(name: str, prefix: str, part: st
     assert json.loads(metadata(prefix + part)["source"]) == hashes
 
 
-def test_a_game_that_the_page_cannot_play_is_refused(toy) -> None:
-    world, _ = toy
-    world.info["env_name"] = "Pendulum-v1"
-    with pytest.raises(ValueError, match="CarRacing and TakeCover"):
-        export.action_map_name(world)
-
-
-def test_an_export_of_older_weights_is_noticed(toy, tmp_path: Path) -> None:
-    world, episodes = toy
-    export.export(world, episodes, tmp_path / "out")
-    assert json.loads(metadata("v", tmp_path / "out")["source"]) == export.checkpoint_hashes(
-        world.folder
-    )
-    world.controller.fc.bias.data += 1
-    save_pretrained(world.folder, world)
-    assert json.loads(metadata("v", tmp_path / "out")["source"]) != export.checkpoint_hashes(
-        world.folder
-    )
-
-
 @pytest.mark.parametrize(("name", "prefix"), WORLDS)
 def test_a_page_carries_few_megabytes(name: str, prefix: str) -> None:
     total = sum(len(pages.asset(prefix + part)) for part in ("v", "m", "real"))
@@ -144,6 +125,76 @@ def test_a_start_knows_what_led_to_it(toy) -> None:
             h, c = world.cell.step(torch.from_numpy(episodes[0].actions[t : t + 1]), z, (h, c))
     torch.testing.assert_close(real["start_h"][0], h[0])
     torch.testing.assert_close(real["start_c"][0], c[0])
+
+
+# ------------------------------------------------------------------------ models of one's own
+
+
+@pytest.fixture
+def logdir(toy, tmp_path: Path) -> Path:
+    """A folder as a training leaves it, and the episodes that it learned from."""
+    world, episodes = toy
+    for i, episode in enumerate(episodes):
+        save_rollout(tmp_path / "data" / f"rollout_{i:06}.npz", episode)
+    known = {"env_name": "CarRacing-v3", "data_dir": str(tmp_path / "data")}
+    for stage, model in (("vae", world.vae), ("mdrnn", world.mdrnn), ("ctrl", world.controller)):
+        checkpoint = {"state_dict": model.state_dict(), "config": known}
+        save_checkpoint(tmp_path / "mine" / stage / "best.tar", checkpoint)
+    return tmp_path / "mine"
+
+
+def test_ones_own_training_is_exported_beside_it(logdir: Path, capsys) -> None:
+    before = {file.name: file.read_bytes() for file in pages.SHIPPED.iterdir()}
+    export.main(["--logdir", str(logdir)])
+    assert {file.name: file.read_bytes() for file in pages.SHIPPED.iterdir()} == before
+    assert f"{logdir / 'page' / 'v'}.safetensors: " in capsys.readouterr().out
+    hashes = json.loads(metadata("v", logdir / "page")["source"])
+    assert hashes == export.checkpoint_hashes(logdir)
+    assert set(hashes) == {"vae/best.tar", "mdrnn/best.tar", "ctrl/best.tar"}
+    world = load_trained(logdir)
+    widget = widgets.LatentExplorer(folder=logdir / "page")
+    longest = max(world.rollouts(), key=len)  # it comes first, and becomes the film
+    with torch.no_grad():
+        z, _ = world.vae.encoder(export.frames_to_tensor(longest.observations[60:61]))
+    assert widget.z == pytest.approx(z[0].tolist(), abs=1e-5)
+    assert widget.z != pytest.approx(widgets.LatentExplorer().z, abs=1e-2)
+    (carried,) = {base64.b64decode(widget.get_state("_own")["_own"]["v"])}
+    assert carried == (logdir / "page" / "v.safetensors").read_bytes()
+    assert widgets.LatentExplorer().get_state("_own") == {"_own": {}}
+
+
+def test_an_export_of_ones_own_goes_where_it_is_sent(logdir: Path, tmp_path: Path) -> None:
+    export.main(["--logdir", str(logdir), "--out", str(tmp_path / "elsewhere")])
+    assert len(widgets.RealVsDream(folder=tmp_path / "elsewhere").get_state("_own")["_own"]) == 3
+    assert not (logdir / "page").exists()
+    with pytest.raises(SystemExit):
+        export.main(["--out", str(tmp_path / "elsewhere")])
+
+
+def test_what_cannot_be_shown_is_said(toy, tmp_path: Path) -> None:
+    world, episodes = toy
+    with pytest.raises(FileNotFoundError, match=r"nothing/real\.safetensors.*--logdir"):
+        widgets.LatentExplorer(folder=tmp_path / "nothing")
+    one = episodes[0]
+    arrays = (one.observations, one.actions, one.rewards, one.terminals)
+    short = [Rollout(*(array[:60] for array in arrays))]
+    with pytest.raises(ValueError, match="the longest of 1 episodes has 60 steps"):
+        export.export(world, short, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_game_without_a_wheel_is_watched_and_not_steered(toy, tmp_path: Path) -> None:
+    world, episodes = toy
+    lander = WorldModel(world.vae, MDRNN(32, 2, 16, 2), Controller(32, 16, 2), {}, world.folder)
+    for episode in episodes:
+        episode.actions = episode.actions[:, :2]
+    export.export(lander, episodes, tmp_path)
+    with pytest.raises(ValueError, match=r"an action in .* has 2: look at these models with"):
+        widgets.DreamPlayer(folder=tmp_path)
+    assert len(widgets.LatentExplorer(folder=tmp_path).z) == 32
+    assert widgets.RealVsDream(folder=tmp_path, begin=65).begin == 65
+    with pytest.raises(traitlets.TraitError, match="the episode has 70 steps"):
+        widgets.RealVsDream(folder=tmp_path, begin=70)
 
 
 # -------------------------------------------------------------------------- pages and kernels

@@ -6,9 +6,9 @@ Every picture is compared with PyTorch or numpy, and every comparison is shown t
 import json
 import math
 import os
+import re
 import shutil
 import socket
-import re
 import statistics
 import subprocess
 import sys
@@ -22,6 +22,7 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import cv2
 import nbformat
 import numpy as np
 import pytest
@@ -30,7 +31,11 @@ import yaml
 from playwright.sync_api import Browser, Frame, Locator, Page, Route, expect
 from safetensors.torch import load
 
-from wmlib.show import pages, widgets
+from wmlib.controller import Controller
+from wmlib.mdrnn import MDRNN
+from wmlib.rollouts import Rollout
+from wmlib.show import export, pages, widgets
+from wmlib.vae import ConvVAE
 from wmlib.world import WorldModel, load_pretrained
 
 pytestmark = pytest.mark.slow
@@ -124,8 +129,9 @@ class Visit:
 
 
 def ready(place: Page | Frame, name: str, timeout: float = 30_000) -> Locator:
-    """The widget's root, once its first picture is drawn."""
+    """The widget's root, once its first picture is drawn; it waits until it comes near the view."""
     root = place.locator(f".wm[data-widget={name}]")
+    root.scroll_into_view_if_needed(timeout=timeout)
     expect(root).to_have_attribute("data-ready", "true", timeout=timeout)
     return root
 
@@ -330,13 +336,14 @@ def decoded(world: WorldModel, z: list[float]) -> np.ndarray:
 
 def pixels(root: Locator, index: int = 0) -> np.ndarray:
     """What a large canvas shows (H, W, 3)."""
-    size, data = (
-        root.locator(".wm-stage > canvas")
-        .nth(index)
-        .evaluate(
-            """canvas => [canvas.width, Array.from(canvas.getContext("2d")
+    return canvas_pixels(root.locator(".wm-stage > canvas").nth(index))
+
+
+def canvas_pixels(canvas: Locator) -> np.ndarray:
+    """What a canvas shows (H, W, 3)."""
+    size, data = canvas.evaluate(
+        """canvas => [canvas.width, Array.from(canvas.getContext("2d")
             .getImageData(0, 0, canvas.width, canvas.height).data)]"""
-        )
     )
     return np.array(data, dtype=float).reshape(-1, size, 4)[..., :3]
 
@@ -355,6 +362,47 @@ def settled(root: Locator, change: Callable[[], object]) -> None:
 def assert_shows(shown: np.ndarray, world: WorldModel, z: list[float], wrong: list[float]) -> None:
     assert np.abs(shown - decoded(world, z)).max() <= TOLERANCE
     assert np.abs(shown - decoded(world, wrong)).max() > TOLERANCE, "the comparison cannot fail"
+
+
+# ------------------------------------------------------------------------ models of one's own
+
+
+@pytest.fixture
+def own(tmp_path: Path, coarse_rollout: Callable[..., Rollout]) -> tuple[WorldModel, Path]:
+    """An untrained world model of other sizes, and the folder that it was exported into."""
+    torch.manual_seed(0)
+    world = WorldModel(ConvVAE(3, 12), MDRNN(12, 3, 16, 2), Controller(12, 16, 3))
+    world.vae.decoder.deconv4.weight.data *= 30  # untrained, it would draw grey whatever z is
+    export.export(world, [coarse_rollout(seed, world.space(), 80) for seed in (0, 1)], tmp_path)
+    return world, tmp_path
+
+
+def test_widgets_show_models_of_ones_own(
+    browser: Browser, server: str, own: tuple[WorldModel, Path]
+) -> None:
+    """They carry them along: no kernel is asked, though the page holds the shipped ones, too."""
+    world, folder = own
+    shown = [getattr(widgets, name)(folder=folder) for name in LARGE]
+    states = [{k: v for k, v in w.get_state().items() if k != "layout"} for w in shown]
+    visit, asked = Visit(browser, server), []
+    visit.page.goto(f"{server}/genindex.html")
+
+    def kernel(command: str, name: str) -> str:
+        asked.append((command, name))
+        return json.dumps([{"error": "no kernel"}, []])
+
+    frame = embed(visit.page, kernel, FRAME % json.dumps(states).replace("</", "<\\/"))
+    explorer, player, _ = (ready(frame, name, 30_000 * patience()) for name in LARGE)
+    start = dataset(explorer, "z")
+    assert len(start) == 12
+    settled(explorer, lambda: explorer.get_by_label("latent 3", exact=True).fill("2.5"))
+    z = dataset(explorer, "z")
+    assert (z[3], len(z)) == (2.5, 12)
+    assert_shows(pixels(explorer), world, z, wrong=start)
+    settled(player, player.get_by_role("button", name="Step").click)
+    assert_shows(pixels(player), world, dataset(player, "z"), wrong=start)
+    assert asked == []
+    visit.context.close()
 
 
 # -------------------------------------------------------------------------- LatentExplorer
@@ -389,7 +437,12 @@ def test_starts_samples_and_the_strip(site_page: Page, world: WorldModel, real) 
     marked = root.get_by_role("group", name="real frames").locator("[aria-pressed=true]")
     expect(marked).to_have_attribute("aria-label", "real frame 3")
     assert_shows(pixels(root), world, start, wrong=real["start_z"][1].tolist())
+    sheet = cv2.imdecode(real["sheet"].numpy(), cv2.IMREAD_COLOR)[..., ::-1]
+    began = canvas_pixels(root.locator(".wm-began canvas"))
+    np.testing.assert_array_equal(began, sheet[:64, 128:192])  # the third frame, as recorded
+    expect(root.locator(".wm-began")).to_contain_text("V's drawing of it")
     settled(root, root.get_by_role("button", name="Sample z").click)
+    expect(root.locator(".wm-began")).to_contain_text("that you began from")
     sampled = dataset(root, "z")
     assert 0.3 < np.std(sampled) < 2
     expect(marked).to_have_count(0)  # what is drawn now is none of the real frames
@@ -940,6 +993,21 @@ def test_a_page_weighs_less_than_twelve_megabytes(browser: Browser, server: str)
     print(f"\npage with all five widgets: {sum(sizes.values()) / 1e6:.1f} MB")
     assert any("wmlib/m.js" in url for url in sizes)
     assert sum(sizes.values()) < 12e6
+    visit.context.close()
+
+
+def test_what_is_far_below_waits(browser: Browser, server: str) -> None:
+    """Weights are loaded for what comes near the view, and for nothing else."""
+    visit = Visit(browser, server, viewport={"width": 1280, "height": 300})
+    loaded: list[str] = []
+    visit.page.on("request", lambda request: loaded.append(request.url.rpartition("/")[2]))
+    visit.page.goto(f"{server}/widgets.html")
+    ready(visit.page, "LatentExplorer")
+    visit.page.wait_for_timeout(500)
+    assert {"v.js", "real.js"} <= set(loaded)
+    assert "m.js" not in loaded  # M is for the player, further down
+    ready(visit.page, "DreamPlayer")
+    assert "m.js" in loaded
     visit.context.close()
 
 

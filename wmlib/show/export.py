@@ -1,9 +1,10 @@
 """The models, packed small enough for a reader's page.
 
-``python -m wmlib.show.export`` writes three safetensors files that the widgets read: ``v`` (the
-decoder), ``m`` (the cell and the controller) and ``real`` (recorded frames and latents), each
-with the SHA-256 of the weights it was made from and its error against fp32 PyTorch. With ``--name
-takecover`` they are those of Doom's dream, ``takecover-v`` and so on.
+``python -m wmlib.show.export --logdir LOGDIR`` writes three safetensors files, which the widgets
+read (``folder=``): ``v`` (the decoder), ``m`` (the cell and the controller) and ``real`` (recorded
+frames and latents), each with the SHA-256 of the weights it was made from and its error against
+fp32 PyTorch. Without ``--logdir`` it packs the shipped models, for the widgets of the book's pages:
+CarRacing's, and Doom's as ``takecover-v`` and so on.
 """
 
 from __future__ import annotations
@@ -24,13 +25,13 @@ from torch.nn import functional as F
 
 from wmlib.checkpoints import atomic_path
 from wmlib.controller import Controller
-from wmlib.envs import ActionMap
+from wmlib.envs import TAKE_COVER
 from wmlib.mdrnn import LOGSIGMA_RANGE, MDRNNCell
 from wmlib.pixels import frames_to_tensor
 from wmlib.rollouts import Rollout
-from wmlib.show.pages import PREFIXES, STATIC, encode_png
+from wmlib.show.pages import PARTS, PREFIXES, SHIPPED, encode_png
 from wmlib.vae import ConvVAE, ConvVAEDecoder, kl_divergence
-from wmlib.world import SHIPPED, WorldModel, load_pretrained
+from wmlib.world import WorldModel, load_pretrained, load_trained
 
 __all__ = ["checkpoint_hashes", "decode_packed", "export", "fold_decoder"]
 
@@ -56,13 +57,16 @@ class Recording:
 
 # In Doom a game begins in the empty room, and nobody wants a dream that begins with its end. Only
 # CarRacing's film is shown in a page.
-RECORDINGS = {SHIPPED: Recording(), "takecover": Recording(film=60, first=0, spare=40)}
+RECORDINGS = {"carracing-v3": Recording(), "takecover": Recording(film=60, first=0, spare=40)}
+OF_A_CAR = RECORDINGS["carracing-v3"]
 
 
 def checkpoint_hashes(folder: Path) -> dict[str, str]:
-    """SHA-256 of every weight file in a folder, by file name."""
-    files = sorted(folder.glob("*.safetensors"))
-    return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+    """SHA-256 of every weight file in a folder, shipped or of a training, by its name there."""
+    files = sorted([*folder.glob("*.safetensors"), *folder.glob("*/best.tar")])
+    names = [file.relative_to(folder).as_posix() for file in files]
+    hashes = [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
+    return dict(zip(names, hashes, strict=True))
 
 
 def fold_decoder(decoder: ConvVAEDecoder) -> dict[str, Tensor]:
@@ -207,29 +211,40 @@ def export(
     episodes: Sequence[Rollout],
     out: Path,
     prefix: str = "",
-    recording: Recording = RECORDINGS[SHIPPED],
+    recording: Recording = OF_A_CAR,
 ) -> None:
     """Write ``v``, ``m`` and ``real`` into ``out``.
 
     Args:
         world: V, M and C; their weight files in ``world.folder`` are named in the export.
-        episodes: Real ones, longer than ``recording.first + recording.spare``; the first one's
-            beginning becomes the film.
+        episodes: Real ones; those that are long enough for ``recording`` are used, and the
+            beginning of the first becomes the film.
         out: Folder, made if missing.
         prefix: What the files' names begin with.
         recording: Which real frames go along.
+
+    Raises:
+        ValueError: If no episode is long enough.
     """
     cell = world.cell
+    count, longest = len(episodes), max(map(len, episodes), default=0)
+    least = recording.first + recording.spare
+    episodes = [episode for episode in episodes if len(episode) >= least]
+    if not episodes:
+        raise ValueError(
+            f"the longest of {count} episodes has {longest} steps; the widgets need {least}"
+        )
     real = pack_real(world, episodes, recording)
     v = _halve(fold_decoder(world.vae.decoder), keep=["w1"])
     m = _halve(pack_dynamics(cell, world.controller), keep=["w_c"])
     wide = 2 * torch.randn(64, world.vae.latent_size, generator=torch.Generator().manual_seed(0))
     v_error = decode_error(world.vae, v, torch.cat([real["z"], wide]))
     m_error = dynamics_error(world, m, real["z"], real["actions"])
+    keys = "keys" if world.env_name == TAKE_COVER else "car"  # how the page moves in the game
     sizes: dict[str, Any] = {
         name: getattr(cell, name) for name in ("latents", "hiddens", "gaussians")
     }
-    sizes |= {"logsigma_range": LOGSIGMA_RANGE, "actions": action_map_name(world)}
+    sizes |= {"logsigma_range": LOGSIGMA_RANGE, "actions": keys}
     packs: dict[str, tuple[dict[str, Tensor], dict[str, Any]]] = {
         "v": (v, {"error": v_error}),  # levels of 255
         "m": (m, {"error": m_error, **sizes}),
@@ -242,30 +257,33 @@ def export(
             save_file(contiguous, temporary, {"source": source, "notes": json.dumps(notes)})
 
 
-def action_map_name(world: WorldModel) -> str:
-    """What the page calls the ``ActionMap`` of the world's game.
-
-    Raises:
-        ValueError: If the page has no such map.
-    """
-    actions = ActionMap(world.space())
-    if actions.is_car:
-        return "car"
-    if actions.is_whole and [*actions.low.tolist(), *actions.high.tolist()] == [-1, 1]:
-        return "keys"
-    raise ValueError(f"the page can play CarRacing and TakeCover, not {actions.space}")
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Export the shipped models, with their sample episodes, for the widgets of the pages."""
+    """Pack V, M and C, with recorded episodes, for the widgets."""
     parser = argparse.ArgumentParser(prog="python -m wmlib.show.export", description=main.__doc__)
-    parser.add_argument("--name", default=SHIPPED, choices=PREFIXES, help="which shipped weights")
-    name = parser.parse_args(arguments).name
-    world, folder = load_pretrained(name), STATIC / "model"
-    export(world, world.rollouts(), folder, PREFIXES[name], RECORDINGS[name])
-    for part in ("v", "m", "real"):
-        path = folder / f"{PREFIXES[name]}{part}.safetensors"
-        print(f"{path.name}: {path.stat().st_size / 1e6:.2f} MB")
+    add = parser.add_argument
+    add("--logdir", type=Path, help="your training (default: the shipped models, for the book)")
+    add("--out", type=Path, help="where to write (default: LOGDIR/page)")
+    args = parser.parse_args(arguments)
+    if args.out and not args.logdir:
+        parser.error("--out goes with --logdir: the shipped models have their place")
+    if args.logdir:
+        world = load_trained(args.logdir)
+        own = sorted(world.rollouts(), key=len, reverse=True)  # the longest is the film
+        game = "takecover" if world.env_name == TAKE_COVER else "carracing-v3"
+        _export_and_say(world, own, args.out or args.logdir / "page", "", RECORDINGS[game])
+        return
+    for game, recording in RECORDINGS.items():
+        world = load_pretrained(game)
+        _export_and_say(world, world.rollouts(), SHIPPED, PREFIXES[game], recording)
+
+
+def _export_and_say(
+    world: WorldModel, episodes: list[Rollout], out: Path, prefix: str, recording: Recording
+) -> None:
+    export(world, episodes, out, prefix, recording)
+    for part in PARTS:
+        path = out / f"{prefix}{part}"
+        print(f"{path}.safetensors: {path.with_suffix('.safetensors').stat().st_size / 1e6:.2f} MB")
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,26 +16,29 @@ import traitlets
 
 from wmlib.checkpoints import atomic_path
 
-__all__ = ["ASSETS", "PREFIXES", "STATIC", "Numbers", "PageWidget", "asset", "embed",
-           "encode_png", "esm", "standalone"]  # fmt: skip
+__all__ = ["ASSETS", "PARTS", "PREFIXES", "SHIPPED", "STATIC", "Numbers", "PageWidget", "asset",
+           "embed", "encode_png", "esm", "standalone"]  # fmt: skip
 
 STATIC = Path(__file__).parent / "static"
+SHIPPED = STATIC / "model"
+PARTS = ("v", "m", "real")
 PREFIXES = {"carracing-v3": "", "takecover": "takecover-"}  # of the files, by shipped weights
-ASSETS = tuple(prefix + part for prefix in PREFIXES.values() for part in ("v", "m", "real"))
+ASSETS = tuple(prefix + part for prefix in PREFIXES.values() for part in PARTS)
 
 
-def asset(name: str) -> bytes:
+def asset(name: str, folder: str | os.PathLike[str] = SHIPPED) -> bytes:
     """The bytes of one exported file; ``name`` is "v", "m" or "real", or "takecover-v", say.
 
     Raises:
-        FileNotFoundError: If it was never exported.
+        FileNotFoundError: If it was never exported into that folder.
         ValueError: If no file has that name.
     """
     if name not in ASSETS:
         raise ValueError(f"no asset is called {name!r}; there are {', '.join(ASSETS)}")
-    path = STATIC / "model" / f"{name}.safetensors"
+    path = Path(folder) / f"{name}.safetensors"
     if not path.exists():
-        raise FileNotFoundError(f"{path} is missing: run python -m wmlib.show.export --help")
+        cure = "" if folder == SHIPPED else " --logdir LOGDIR, and give the folder that it names"
+        raise FileNotFoundError(f"{path} is missing: run python -m wmlib.show.export{cure}")
     return path.read_bytes()
 
 
@@ -120,16 +124,26 @@ class Numbers(traitlets.List[Any]):
 
 
 class PageWidget(anywidget.AnyWidget):
-    """What all of them share: the stylesheet, the exported files, and what shows without a page."""
+    """What all of them share: the stylesheet, the exported files, and what shows without a page.
+
+    Args:
+        folder: Where ``wmlib.show.export`` wrote models of one's own; the shipped ones if left out.
+            The widget carries them along, into a saved notebook and into a page built from it.
+    """
 
     _css = (STATIC / "widgets.css").read_text(encoding="utf-8")
     _alt = traitlets.Unicode().tag(sync=True)
     _picture = traitlets.Unicode().tag(sync=True)
+    game = traitlets.Unicode("carracing-v3", read_only=True).tag(sync=True)  # whose files it shows
+    _own = traitlets.Dict().tag(sync=True)  # base64 by name; empty for the shipped models
 
-    def __init__(self, **kwargs: Any) -> None:
+    def __init__(self, folder: str | os.PathLike[str] | None = None, **kwargs: Any) -> None:
         picture = (STATIC / "pictures" / f"{type(self).__name__}.jpg").read_bytes()
         url = f"data:image/jpeg;base64,{base64.b64encode(picture).decode()}"
-        super().__init__(_picture=url, **kwargs)
+        prefix = PREFIXES[self.game]
+        own = {prefix + part: asset(part, folder) for part in PARTS} if folder else {}
+        own = {name: base64.b64encode(content).decode() for name, content in own.items()}
+        super().__init__(_picture=url, _own=own, **kwargs)
 
     def __repr__(self) -> str:
         # The same in every run, so that notebooks can be compared.

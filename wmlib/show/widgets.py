@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,7 +17,6 @@ from wmlib.mixture import gmm_loss
 from wmlib.pixels import tensor_to_frames
 from wmlib.show.pages import PREFIXES, Numbers, PageWidget, asset, encode_png, esm
 from wmlib.vae import ConvVAE
-from wmlib.world import SHIPPED
 
 __all__ = [
     "CMAExplorer",
@@ -32,17 +32,39 @@ PLAYER = ("nets", "games", "dream_player")  # the sources of the players
 
 
 @functools.cache
-def _recorded(game: str = SHIPPED) -> dict[str, np.ndarray]:
-    """Tensors of a game's ``real`` asset: recorded latents and actions."""
+def _shipped(game: str) -> dict[str, np.ndarray]:
+    """Tensors of a game's shipped ``real`` asset."""
     return load(asset(f"{PREFIXES[game]}real"))
 
 
-class LatentExplorer(PageWidget):
+class Recorded(PageWidget):
+    """A widget that begins in recorded frames, of the shipped models or of one's own.
+
+    Args:
+        folder: See ``PageWidget``.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str] | None = None, **kwargs: Any) -> None:
+        self._real = load(asset("real", folder)) if folder else _shipped(self.game)
+        super().__init__(folder, **kwargs)
+
+    def _start_z(self, start: int) -> list[float]:
+        """z (L,) of a start frame."""
+        count = len(self._real["start_z"])
+        if not 0 <= start < count:
+            raise traitlets.TraitError(f"there are {count} start frames, from 0 on; found {start}")
+        return list(self._real["start_z"][start].tolist())
+
+
+class LatentExplorer(Recorded):
     """A slider for every latent, and the frame that V draws from them, as they move.
 
     Example:
         >>> w = LatentExplorer()
         >>> w.z = [0.0] * 32  # the middle of the prior
+
+    Args:
+        folder: See ``PageWidget``.
 
     Attributes:
         z: The latents (L,), read and set; the page and Python share them.
@@ -58,26 +80,31 @@ class LatentExplorer(PageWidget):
     latent = traitlets.Int().tag(sync=True)
     names = traitlets.Dict().tag(sync=True)
 
-    def __init__(self, **kwargs: Any) -> None:
-        start = _valid_start(kwargs.get("start", 0))
-        kwargs.setdefault("z", _recorded()["start_z"][start])
-        kwargs.setdefault("latent", int(_recorded()["kl"].argmax()))
-        super().__init__(**kwargs)
+    @traitlets.default("z")
+    def _begin_z(self) -> list[float]:
+        return self._start_z(self.start)
+
+    @traitlets.default("latent")
+    def _most_informative(self) -> int:
+        return int(self._real["kl"].argmax())
 
     @traitlets.validate("z")
     def _check_z(self, proposal: dict[str, Any]) -> list[float]:
-        wanted, found = _recorded()["start_z"].shape[1], len(proposal["value"])
+        wanted, found = self._real["start_z"].shape[1], len(proposal["value"])
         if found != wanted:
             raise traitlets.TraitError(f"z has {wanted} numbers in this model, found {found}")
         return list(proposal["value"])
 
     @traitlets.observe("start")
     def _begin(self, change: dict[str, Any]) -> None:
-        self.z = _recorded()["start_z"][_valid_start(change["new"])]
+        self.z = self._start_z(change["new"])
 
 
-class DreamPlayer(PageWidget):
+class DreamPlayer(Recorded):
     """The reader drives inside M: arrow keys, buttons or touch, or C takes the wheel.
+
+    Args:
+        folder: See ``PageWidget``; models of a game that is steered as CarRacing is.
 
     Attributes:
         tau: Temperature τ of the dream.
@@ -90,7 +117,7 @@ class DreamPlayer(PageWidget):
 
     _esm = esm(*PLAYER)
     _alt = traitlets.Unicode("a car that is steered through a dream of M").tag(sync=True)
-    game = traitlets.Unicode(SHIPPED, read_only=True).tag(sync=True)
+    steered = ("wheel", "gas", "brake")  # what an action's numbers are
     tau = traitlets.Float(1.0, min=0.05, max=1.5).tag(sync=True)
     start = traitlets.Int(0).tag(sync=True)
     seed = traitlets.Int(1).tag(sync=True)
@@ -98,14 +125,23 @@ class DreamPlayer(PageWidget):
     compact = traitlets.Bool(False).tag(sync=True)
     z = Numbers().tag(sync=True)
 
-    def __init__(self, **kwargs: Any) -> None:
-        start = _valid_start(kwargs.get("start", 0), self.game)
-        kwargs.setdefault("z", _recorded(self.game)["start_z"][start])
-        super().__init__(**kwargs)
+    def __init__(self, folder: str | os.PathLike[str] | None = None, **kwargs: Any) -> None:
+        super().__init__(folder, **kwargs)
+        if (found := self._real["actions"].shape[1]) != len(self.steered):
+            raise ValueError(
+                f"{type(self).__name__} gives {len(self.steered)} numbers "
+                f"({', '.join(self.steered)}), an action in {folder} has {found}: look at these "
+                "models with LatentExplorer and RealVsDream"
+            )
+
+    @traitlets.default("z")
+    def _begin_z(self) -> list[float]:
+        return self._start_z(self.start)
 
     @traitlets.validate("start")
     def _check_start(self, proposal: dict[str, Any]) -> int:
-        return _valid_start(proposal["value"], self.game)
+        self._start_z(proposal["value"])
+        return int(proposal["value"])
 
 
 class DoomDreamPlayer(DreamPlayer):
@@ -118,10 +154,14 @@ class DoomDreamPlayer(DreamPlayer):
         sync=True
     )
     game = traitlets.Unicode("takecover", read_only=True).tag(sync=True)
+    steered = ("walk",)
 
 
-class RealVsDream(PageWidget):
+class RealVsDream(Recorded):
     """A recorded real episode beside the dream that is fed the same actions.
+
+    Args:
+        folder: See ``PageWidget``.
 
     Attributes:
         t: The step that is shown.
@@ -141,7 +181,7 @@ class RealVsDream(PageWidget):
 
     @traitlets.validate("t", "begin")
     def _check_time(self, proposal: dict[str, Any]) -> int:
-        steps = len(_recorded()["actions"])
+        steps = len(self._real["actions"])
         if proposal["value"] >= steps:
             raise traitlets.TraitError(f"the episode has {steps} steps, found {proposal['value']}")
         return int(proposal["value"])
@@ -204,13 +244,6 @@ class CMAExplorer(PageWidget):
     start = Numbers(2, default_value=[-2.5, 2.5]).tag(sync=True)
     seed = traitlets.Int(1).tag(sync=True)
     mean = Numbers(2, default_value=[-2.5, 2.5]).tag(sync=True)
-
-
-def _valid_start(start: int, game: str = SHIPPED) -> int:
-    count = len(_recorded(game)["start_z"])
-    if not 0 <= start < count:
-        raise traitlets.TraitError(f"there are {count} start frames, from 0 on; found {start}")
-    return start
 
 
 def latent_sliders(vae: ConvVAE, z: Sequence[float] | None = None) -> ipywidgets.Widget:

@@ -43,7 +43,7 @@ async function mount({ model, root, asset }) {
   }, frame));
   const panels = [
     panel("a", "what M is told you do", actionMeters(game.meters, () => dream.a)),
-    panel("z", "where the dream is", latentBars(dynamics.L, () => dream.z)),
+    panel("z", "where the dream is", latentBars(() => dream.z)),
     panel("h", "what M remembers", carpet(() => dream.h)),
     ...(dynamics.W === 1 ? [panel("π", "which future M draws from", weightBars(() => dream.logpi))] : []),
     panel(game.curve.symbol, game.curve.meaning, curveLine(game.curve, () => dream.curve)),
@@ -238,8 +238,8 @@ function actionMeters(parts, action) {
 }
 
 /** A bar per number of z, from the middle; they reach from -3 to 3. */
-function latentBars(L, z) {
-  return chart(56, `z, ${L} numbers`, (context, width, height, colour) => {
+function latentBars(z) {
+  return chart(56, "z, a bar for each number", (context, width, height, colour) => {
     const x = z(), pitch = width / x.length;
     context.fillStyle = colour("dream");
     x.forEach((value, i) => {

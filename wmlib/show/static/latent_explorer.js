@@ -18,6 +18,8 @@ async function mount({ model, root, asset }) {
   let drawn = ""; // what the strip was last drawn for
 
   const { canvas, paint } = screen(64, "the frame that V draws from z");
+  const began = screen(64, "the real frame that z began from");
+  const beganText = make("figcaption", { class: "wm-real" });
   const rows = z.get().map((value, i) => latentRow(i, value));
   const order = [...rows.keys()].sort((a, b) => real.kl[b] - real.kl[a]);
   const sorted = order.map((i) => rows[i].root);
@@ -25,16 +27,20 @@ async function mount({ model, root, asset }) {
   const stops = STOPS.map((value) => thumbnail(String(value), () => move(latent.get(), value)));
   const stripTitle = make("h4", {});
 
+  const quieter = make("details", {},
+    make("summary", {}, `${sorted.length - SHOWN} quieter latents`),
+    make("div", { class: "wm-latents" }, ...sorted.slice(SHOWN)));
+
   root.replaceChildren(
     make("div", { class: "wm-two" },
       make("div", { class: "wm-stage" }, canvas,
+        make("figure", { class: "wm-began" }, began.canvas, beganText),
         make("div", { class: "wm-keys" },
           button("Sample z ~ N(0, I)", () => setAll(rows.map(() => random.normal()))),
           button("Reset", () => chooseStart(start.get())))),
       make("div", {},
         make("div", { class: "wm-latents" }, ...sorted.slice(0, SHOWN)),
-        make("details", {}, make("summary", {}, `${sorted.length - SHOWN} quieter latents`),
-          make("div", { class: "wm-latents" }, ...sorted.slice(SHOWN))))),
+        ...(sorted.length > SHOWN ? [quieter] : []))),
     make("h4", {}, "Start from a real frame"),
     make("div", { class: "wm-strip", role: "group", "aria-label": "real frames" }, ...starts.map((s) => s.root)),
     stripTitle,
@@ -98,6 +104,8 @@ async function mount({ model, root, asset }) {
     const at = real.row("start_z", start.get()); // once a number is moved, the frame is no real one
     const there = values.every((value, i) => Math.abs(value - at[i]) < 1e-6);
     starts.forEach((thumb, i) => thumb.press(there && i === start.get()));
+    began.paint(real.starts[start.get()]);
+    beganText.textContent = there ? "the real frame; above, V's drawing of it" : "the real frame that you began from";
     stripTitle.textContent = `What ${nameOf(chosen) || `z ${chosen}`} does, from −3 to 3`;
   }
 

@@ -206,8 +206,10 @@ function followTheme(root) {
   };
 }
 
-/** The bytes of an exported file, loaded once however many widgets on a page ask for it. */
-function asset(name, experimental) {
+/** The bytes of an exported file: the widget's own, or the shipped, loaded once for a whole page. */
+function asset(name, model, experimental) {
+  const own = model.get("_own")?.[name];
+  if (own) return Promise.resolve(fromBase64(own));
   const loading = (globalThis.wmlibLoading ??= {});
   const contentRoot = document.documentElement.dataset.content_root; // only a built book has one
   loading[name] ??= contentRoot === undefined ? assetFromKernel(name, experimental) : assetFromPage(name, contentRoot);
@@ -256,9 +258,21 @@ function apologise(root, model, error) {
   root.append(make("p", { class: "wm-sorry", role: "status" }, error.message));
 }
 
+/** Wait until an element is less than a screen's height away: what nobody scrolls to costs nothing. */
+function nearView(element) {
+  return new Promise((resolve) => {
+    const observer = new IntersectionObserver((entries) => {
+      if (!entries.some((entry) => entry.isIntersecting)) return;
+      observer.disconnect();
+      resolve();
+    }, { rootMargin: "100%" });
+    observer.observe(element);
+  });
+}
+
 const WAIT = "Loading the model …";
 const WAIT_FOR_KERNEL = `${WAIT} A busy kernel sends it once its cells have run.`;
-const NEEDED = ["ResizeObserver", "MutationObserver", "createImageBitmap", "BigInt"];
+const NEEDED = ["IntersectionObserver", "ResizeObserver", "MutationObserver", "createImageBitmap", "BigInt"];
 
 /** What the module exports: `mount` fills the root and returns what to call when it goes. */
 function widget(mount) {
@@ -271,7 +285,8 @@ function widget(mount) {
     try {
       if (NEEDED.some((name) => !(name in globalThis))) throw new Error("This browser is too old to run the model.");
       unfollow = followTheme(root);
-      unmount = await mount({ model, root, asset: (name) => asset(name, experimental) });
+      await nearView(root);
+      unmount = await mount({ model, root, asset: (name) => asset(name, model, experimental) });
       root.dataset.ready = "true";
     } catch (error) {
       apologise(root, model, error);
