@@ -35,7 +35,7 @@ from wmlib.vae import ConvVAE, conv_vae_loss_fn, kl_divergence
 
 ENV, LIMIT = "VizdoomTakeCover-v1", 2100
 DATA, TABLE = Path("data/takecover-trials"), Path(__file__).with_name("trials.csv")
-GAMES, LABELLED = 300, 60  # to learn from, and to look at
+GAMES, LABELLED = 120, 30  # to learn from, and to look at
 FAR = 12  # pixels of a frame; a ball of fewer is far away
 COLUMNS = 8  # of a frame, in which a linear readout of z looks for balls
 CPU = torch.device("cpu")
