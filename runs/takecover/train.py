@@ -30,7 +30,7 @@ from blind import Blind as BlindPlayer
 from blind import dream_on, plans_of
 from dreams import Way, agent_of, evaluator_of
 
-from wmlib.checkpoints import load_checkpoint, read_json, write_json
+from wmlib.checkpoints import load_checkpoint, read_json, save_checkpoint, write_json
 from wmlib.collect import generate_rollouts
 from wmlib.config import WMControllerConfig, WMMDNRNNConfig, WMVAEConfig
 from wmlib.controller import (
@@ -105,9 +105,17 @@ def collect() -> None:
         generate_rollouts(DATA / name, ENV, count, LIMIT, 1, seed, player, "gymnasium")
 
 
+def learned(folder: Path) -> bool:
+    """Whether a training has come to its end, here or where ``keep`` was called."""
+    history = folder / "history.json"
+    done = history.exists() and bool(read_json(history, "finished")["finished"])
+    return done and (folder / "best.tar").exists()
+
+
 def see() -> None:
     """V, from the first games."""
-    train_convae(VAE)
+    if not learned(LOGDIR / "vae"):
+        train_convae(VAE)
 
 
 class Games:
@@ -176,6 +184,8 @@ class Games:
 
 def remember(config: WMMDNRNNConfig = RNN, more: Path | None = None) -> None:
     """M, from whole games; of the folder ``more`` as well, if there is one, and then from M on."""
+    if learned(Path(config.logdir) / "mdrnn"):
+        return
     latents = precompute_latents(VAE, RNN)
     count = len(latents["episode_starts"])
     games = [*range(count - HELD_OUT)]
@@ -636,6 +646,33 @@ def card(packed: WorldModel) -> str:
     )  # fmt: skip
 
 
+# ------------------------------------------------------------------------------ elsewhere
+
+STATE = Path(__file__).with_name(
+    "state"
+)  # enough to go on with on another machine; to be committed
+RECORDS = {"search.json", "generations.csv", "history.json", "audit.json", "choice.json",
+           "deaths.json", "report.json"}  # fmt: skip
+
+
+def keep() -> None:
+    """What was learned and recorded so far, small: V and M in the precision in which they ship."""
+    for path in sorted(path for path in LOGDIR.rglob("*") if path.is_file()):
+        name = path.relative_to(LOGDIR)
+        if name.match("vae/best.tar") or name.match("mdrnn/best.tar"):
+            weights = {k: v.half() for k, v in load_checkpoint(path)["state_dict"].items()}
+            save_checkpoint(STATE / name, {"state_dict": weights})
+        elif path.name in RECORDS or "games" in name.parts or name.match("ctrl/checkpoint.tar"):
+            (STATE / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, STATE / name)
+
+
+def take_up() -> None:
+    """Begin where ``keep`` was last called, if nothing has been done here yet."""
+    if STATE.exists() and not LOGDIR.exists():
+        shutil.copytree(STATE, LOGDIR)
+
+
 STAGES: dict[str, Callable[[], None]] = {
     "collect": collect,
     "see": see,
@@ -667,6 +704,7 @@ def main() -> None:
     args = parser.parse_args()
     global BACKWARDS
     BACKWARDS = args.backwards
+    take_up()
     if args.only == "dream":
         dream([ways[name] for name in args.searches])
         return
@@ -674,6 +712,7 @@ def main() -> None:
         if args.only in (None, name):
             print(f"stage {name}")
             stage()
+            keep()
         if name == args.until:
             return
 

@@ -9,11 +9,12 @@ import pytest
 import torch
 
 from wmlib.agent import Agent
+from wmlib.checkpoints import load_checkpoint, save_checkpoint, write_json
 from wmlib.evaluators import DreamEvaluator
-from wmlib.mdrnn import MDRNN
+from wmlib.mdrnn import MDRNN, mdrnn_from_state
 from wmlib.rollouts import Rollout
 from wmlib.vae import ConvVAE
-from wmlib.world import WorldModel
+from wmlib.world import WorldModel, round_as_shipped
 
 RUNS = Path(__file__).resolve().parents[2] / "runs"
 TIME_UP = 30
@@ -142,3 +143,34 @@ def test_two_sets_of_games_become_one(train: ModuleType) -> None:
     seen = [(z[row, 0, 0].item(), int(mask[row].sum())) for z, _, _, mask in games(0)
             for row in range(len(z))]  # fmt: skip
     assert sorted(seen) == [(1.0, 3), (2.0, 2), (2.0, 4)]
+
+
+def test_what_was_kept_is_taken_up_elsewhere(
+    train: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(train, "LOGDIR", tmp_path / "here")
+    monkeypatch.setattr(train, "STATE", tmp_path / "state")
+    torch.manual_seed(2)
+    mdrnn = MDRNN(64, 1, 16, 2, "latent")
+    save_checkpoint(tmp_path / "here/mdrnn/best.tar", {"state_dict": mdrnn.state_dict()})
+    save_checkpoint(tmp_path / "here/mdrnn/checkpoint.tar", {"state_dict": mdrnn.state_dict()})
+    for name in ("mdrnn/history.json", "again/mdrnn/history.json", "ctrl-1/ctrl/search.json"):
+        write_json(tmp_path / "here" / name, {"finished": "again" not in name, "epochs": []})
+    write_json(tmp_path / "here/games/select/no-op/0000-0100.json", [1.0, 2.0])
+    train.keep()
+    monkeypatch.setattr(train, "LOGDIR", tmp_path / "there")
+    train.take_up()
+    found = {str(p.relative_to(tmp_path / "there")) for p in (tmp_path / "there").rglob("*.*")}
+    assert "mdrnn/checkpoint.tar" not in found  # large, and of use to this training only
+    assert {"mdrnn/best.tar", "ctrl-1/ctrl/search.json"} < found
+    assert "games/select/no-op/0000-0100.json" in found
+    state = load_checkpoint(tmp_path / "there/mdrnn/best.tar")["state_dict"]
+    same = mdrnn_from_state(state, 64)
+    round_as_shipped(mdrnn)
+    torch.testing.assert_close(same.state_dict(), mdrnn.state_dict())
+    assert train.learned(tmp_path / "there/mdrnn")
+    assert not train.learned(tmp_path / "there/again/mdrnn")
+    (tmp_path / "there/mdrnn/best.tar").unlink()
+    assert not train.learned(tmp_path / "there/mdrnn")
+    train.take_up()  # what was begun here is not written over
+    assert not (tmp_path / "there/mdrnn/best.tar").exists()
