@@ -382,7 +382,8 @@ def test_widgets_show_models_of_ones_own(
 ) -> None:
     """They carry them along: no kernel is asked, though the page holds the shipped ones, too."""
     world, folder = own
-    shown = [getattr(widgets, name)(folder=folder) for name in LARGE]
+    names = [name for name in LARGE if name != "DoomDreamPlayer"]  # it has no wheel
+    shown = [getattr(widgets, name)(folder=folder) for name in names]
     states = [{k: v for k, v in w.get_state().items() if k != "layout"} for w in shown]
     visit, asked = Visit(browser, server), []
     visit.page.goto(f"{server}/genindex.html")
@@ -392,7 +393,7 @@ def test_widgets_show_models_of_ones_own(
         return json.dumps([{"error": "no kernel"}, []])
 
     frame = embed(visit.page, kernel, FRAME % json.dumps(states).replace("</", "<\\/"))
-    explorer, player, _ = (ready(frame, name, 30_000 * patience()) for name in LARGE)
+    explorer, player, _ = (ready(frame, name, 30_000 * patience()) for name in names)
     start = dataset(explorer, "z")
     assert len(start) == 12
     settled(explorer, lambda: explorer.get_by_label("latent 3", exact=True).fill("2.5"))
@@ -531,7 +532,11 @@ def test_one_step_is_one_step(anywhere, played: Played) -> None:
 
 
 def test_m_agrees_with_the_cell_over_fifty_steps(anywhere, played: Played) -> None:
-    """Fed the same z and a, fifty steps on; and 1 % more of a weight would be seen."""
+    """Fed the same z and a, fifty steps on; and a little more of a weight would be seen.
+
+    The weights of Doom's M are bytes in the page. Even so the frame that M expects, as V draws it,
+    is the frame that PyTorch's M expects.
+    """
     root, world, real = ready(anywhere, played.name), played.world, played.real
     z, actions = real["z"][:50], real["actions"][:50]
     found = root.evaluate(
@@ -555,12 +560,24 @@ def test_m_agrees_with_the_cell_over_fifty_steps(anywhere, played: Played) -> No
             rows.append(torch.cat([part.flatten() for part in (*parts, *hidden)]))
         return torch.stack(rows).numpy()
 
-    other = world.cell
-    other.rnn.weight_hh.data *= 1.01
-    error = np.abs(np.array(found) - outputs(world.cell)).max()
+    limit = 1e-3 if played.name == "DreamPlayer" else 0.05
+    other, wanted, page = world.cell, outputs(world.cell), np.array(found)
+    other.rnn.weight_hh.data *= 1 + 10 * limit
+    error = np.abs(page - wanted).max()
     print(f"\nM in the page, 50 steps: {error:.1e} off")
-    assert error < 1e-3
-    assert np.abs(np.array(found) - outputs(other)).max() > 1e-3
+    assert error < limit
+    assert np.abs(page - outputs(other)).max() > limit
+    frames = [expected_frame(world, row) for row in (page[-1], wanted[-1], wanted[0])]
+    assert np.abs(frames[0] - frames[1]).max() <= TOLERANCE
+    assert np.abs(frames[0] - frames[2]).max() > TOLERANCE
+
+
+def expected_frame(world: WorldModel, outputs: np.ndarray) -> np.ndarray:
+    """V's drawing (64, 64, 3), in levels, of the mean of a mixture as M's outputs give it."""
+    K, L = world.mdrnn.gaussians, world.mdrnn.latents
+    mus, _, logpi = np.split(outputs, [K * L, 2 * K * L])
+    weights = np.exp(logpi[: K * world.mdrnn.weights].reshape(K, -1))  # (K, 1) or (K, L)
+    return decoded(world, (weights * mus.reshape(K, L)).sum(0).tolist())
 
 
 def test_a_draw_is_the_mixtures(http: Page, played: Played) -> None:
@@ -618,7 +635,7 @@ def test_c_drives_when_it_is_let(http: Page, played: Played) -> None:
     seen = set()
     for _ in range(40):
         z, *hidden = root.evaluate(
-            "({ wm: { dream } }) => [dream.z, dream.h, dream.c].map(Array.from)"
+            "({ wm: { dream: { z, h, c } } }) => [z, h, c].map((x) => Array.from(x))"
         )
         settled(root, root.get_by_role("button", name="Step").click)
         with torch.no_grad():
@@ -986,13 +1003,19 @@ def test_the_first_picture_comes_within_a_second(browser: Browser, server: str) 
 
 
 def test_a_page_weighs_less_than_twelve_megabytes(browser: Browser, server: str) -> None:
+    """With the models of either game; no chapter shows both."""
     visit = Visit(browser, server)
     sizes: dict[str, int] = {}
     visit.page.on("response", lambda r: sizes.update({r.url: len(r.body())}))
     visit.open()
-    print(f"\npage with all five widgets: {sum(sizes.values()) / 1e6:.1f} MB")
-    assert any("wmlib/m.js" in url for url in sizes)
-    assert sum(sizes.values()) < 12e6
+    files = {url: size for url, size in sizes.items() if "/_static/wmlib/" in url}
+    bare = sum(sizes.values()) - sum(files.values())
+    for prefix in pages.PREFIXES.values():
+        names = [f"/{prefix}{part}.js" for part in pages.PARTS]
+        models = sum(size for url, size in files.items() if url.endswith(tuple(names)))
+        print(f"\na page with {', '.join(names)}: {(bare + models) / 1e6:.1f} MB")
+        assert models > 1e6
+        assert bare + models < 12e6
     visit.context.close()
 
 

@@ -63,11 +63,16 @@ def drives(world: WorldModel, player: str, games: int) -> list[Rollout]:
     return [read_rollout(path) for path in paths]
 
 
-def dreamed(world: WorldModel, episodes: list[Rollout], player: str, tau: float) -> np.ndarray:
-    """What M foretells for the rest of some real episodes, dreamed from ``BEGIN`` on: (N,)."""
+def dreamed(
+    world: WorldModel, episodes: list[Rollout], player: str, tau: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """What M foretells for some real episodes from ``BEGIN`` on: rewards and steps, each (N,)."""
     dream = Dream(world.vae, world.cell, episodes, tau, burn_in=BEGIN)
     dream.begin_at([(number, BEGIN) for number in range(len(episodes))])
-    plan = torch.from_numpy(np.stack([drive.actions[BEGIN:] for drive in episodes]))
+    # A drive that left the field is over; in the dream, where M may not know, the last action stays.
+    last = [np.minimum(np.arange(BEGIN, BEGIN + STEPS), len(drive) - 1) for drive in episodes]
+    moves = [drive.actions[rows] for drive, rows in zip(episodes, last, strict=True)]
+    plan = torch.from_numpy(np.stack(moves))  # (N, T, A)
     agent = world.agent(device=str(dream.device))
 
     def act(t: int, rows: np.ndarray) -> Tensor:
@@ -75,24 +80,26 @@ def dreamed(world: WorldModel, episodes: list[Rollout], player: str, tau: float)
             return agent.decide(dream.z, dream.hidden)
         return plan[rows, t].to(dream.device)
 
-    return dream_on(dream, act, STEPS)[0]
+    return dream_on(dream, act, STEPS)
 
 
 def audit(world: WorldModel, games: int) -> list[dict[str, Any]]:
     """A row for each player and temperature."""
     rows = []
     for player in (*BLIND, SEEING):
-        # Who left the field before its end has no moment of its own to be compared with.
-        episodes = [drive for drive in drives(world, player, games) if len(drive) == BEGIN + STEPS]
+        episodes = drives(world, player, games)
         real = np.array([drive.rewards[BEGIN:].sum() for drive in episodes])
         for tau in TEMPERATURES:
-            found = dreamed(world, episodes, player, tau)
+            found, steps = dreamed(world, episodes, player, tau)
             error = (found - real).std(ddof=1) / np.sqrt(len(real))
             row: dict[str, Any] = {"player": player, "tau": tau, "games": len(real)}
             row |= {"real": real.mean(), "real_std": real.std(ddof=1)}
             row |= {"dream": found.mean(), "dream_std": found.std(ddof=1)}
             row |= {"difference": (found - real).mean(), "ci95": 1.96 * error}
-            rows.append({key: round(v, 2) if isinstance(v, float) else v for key, v in row.items()})
+            row |= {"real_steps": np.mean([len(drive) - BEGIN for drive in episodes])}
+            row |= {"dream_steps": steps.mean()}
+            row = {k: v if isinstance(v, str | int) else round(float(v), 2) for k, v in row.items()}
+            rows.append(row)
     return rows
 
 
@@ -111,7 +118,8 @@ def main() -> None:
         print(
             f"{row['player']:14} τ {row['tau']:<5} game {row['real']:6.1f} ± {row['real_std']:5.1f}"
             f"   dream {row['dream']:6.1f} ± {row['dream_std']:5.1f}"
-            f"   difference {row['difference']:+7.1f} ± {row['ci95']:.1f} ({row['games']} games)"
+            f"   difference {row['difference']:+7.1f} ± {row['ci95']:4.1f}"
+            f"   steps {row['real_steps']:.0f}, {row['dream_steps']:.0f}"
         )
 
 

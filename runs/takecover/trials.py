@@ -1,9 +1,12 @@
 """Which training of V draws fireballs soonest? Short trainings that cost the same CPU time.
 
-``python runs/takecover/trials.py`` plays some games blindly, trains a V in each of the ways in
-``TRIALS`` for ``--minutes`` of CPU time, and looks at games that none of them saw: at whole frames,
-and at the pixels that are a fireball's, as the game itself labels them. A row each goes to
-``runs/takecover/trials.csv``; what is there already is not done again.
+``python runs/takecover/trials.py`` plays some games blindly, trains the V that ships on in each of
+the ways in ``TRIALS`` for ``--minutes`` of CPU time, and looks at games that none of them saw: at
+whole frames, and at the pixels that are a fireball's, as the game itself labels them. A row each
+goes to ``runs/takecover/trials.csv``; what is there already is not done again.
+
+They begin with the V that ships because a V of a few minutes has not spent the nats that it has for
+nothing: what the KL term costs does not show in it.
 """
 
 from __future__ import annotations
@@ -32,6 +35,7 @@ from wmlib.pixels import frames_to_tensor, resize
 from wmlib.policies import make_policy
 from wmlib.rollouts import read_rollout
 from wmlib.vae import ConvVAE, conv_vae_loss_fn, kl_divergence
+from wmlib.world import load_pretrained
 
 ENV, LIMIT = "VizdoomTakeCover-v1", 2100
 DATA, TABLE = Path("data/takecover-trials"), Path(__file__).with_name("trials.csv")
@@ -43,7 +47,7 @@ CPU = torch.device("cpu")
 
 @dataclass(frozen=True)
 class Trial:
-    """One way to train V; by default that of the V that ships.
+    """One way to train V on; by default that of the V that ships, at a third of its first rate.
 
     Attributes:
         batch, rate: Frames in a batch; Adam's first learning rate, which falls along a cosine.
@@ -55,7 +59,7 @@ class Trial:
 
     name: str
     batch: int = 100
-    rate: float = 1e-3
+    rate: float = 3e-4
     beta: float = 1.0
     tolerance: float = 0.5
     share: float = 0.25
@@ -63,16 +67,16 @@ class Trial:
 
 
 TRIALS = [
-    Trial("as it ships"),
-    Trial("beta 0.1"),
+    Trial("no further", rate=0.0),
+    Trial("as it was"),
+    Trial("beta 0.1", beta=0.1),
     Trial("batches of 32", batch=32),
-    Trial("beta 0.1, batches of 32", beta=0.1, batch=32),
     Trial("half of the frames change", share=0.5),
-    Trial("beta 0.3", beta=0.3),
+    Trial("rate 1e-3", rate=1e-3),
+    Trial("beta 0.1, batches of 32, rate 1e-3", beta=0.1, batch=32, rate=1e-3),
     Trial("one nat free per latent", tolerance=1.0),
-    Trial("rate 2e-3", rate=2e-3),
     Trial("changed pixels count 5", weight=5.0),
-    Trial("beta 0.03, batches of 32", beta=0.03, batch=32),
+    Trial("beta 0.3", beta=0.3),
 ]
 
 
@@ -171,17 +175,16 @@ def train(
 ) -> tuple[ConvVAE, int]:
     """V after so many seconds of CPU time, and how many steps they were."""
     torch.manual_seed(1)
-    vae = quicken(ConvVAE(3, 64))
+    vae = quicken(load_pretrained("takecover").vae.train())
+    if not trial.rate:
+        return vae.eval(), 0
     optimizer = torch.optim.Adam(vae.parameters(), lr=trial.rate, fused=True)
-    mean = frames_to_tensor(torch.from_numpy(seen[::50])).mean((0, 2, 3)).clamp(0.01, 0.99)
-    with torch.no_grad():
-        vae.decoder.deconv4.bias.copy_(mean.logit())  # type: ignore[union-attr]
     began, steps = time.process_time(), 0
     for index in batches(trial, change):
         spent = (time.process_time() - began) / seconds
         if spent >= 1:
             break
-        rate = 0.5 * (1 + math.cos(math.pi * spent)) * min(1.0, (steps + 1) / 100)
+        rate = 0.5 * (1 + math.cos(math.pi * spent)) * min(1.0, (steps + 1) / 20)
         optimizer.param_groups[0]["lr"] = trial.rate * rate
         x, before = (frames_to_tensor(torch.from_numpy(seen[i])) for i in (index, index - 1))
         loss = loss_of(trial, vae, x, before)

@@ -40,24 +40,29 @@ SHEET_COLUMNS = 16
 
 @dataclass(frozen=True)
 class Recording:
-    """Which real frames go along.
+    """Which real frames go along, and how exact M is.
 
     Attributes:
         film: Steps of the first episode that become the film.
         starts: How many frames a dream can start from, spread over all episodes.
         first: The earliest step of an episode for a start.
         spare: Steps between an episode's last start and its end.
+        light: M's matrices go along as bytes, and V's in half precision, where M is large.
     """
 
     film: int = 300  # six seconds of driving
     starts: int = 12
     first: int = 60
     spare: int = 1
+    light: bool = False
 
 
 # In Doom a game begins in the empty room, and nobody wants a dream that begins with its end. Only
 # CarRacing's film is shown in a page.
-RECORDINGS = {"carracing-v3": Recording(), "takecover": Recording(film=60, first=0, spare=40)}
+RECORDINGS = {
+    "carracing-v3": Recording(),
+    "takecover": Recording(60, 12, first=0, spare=40, light=True),
+}
 OF_A_CAR = RECORDINGS["carracing-v3"]
 
 
@@ -124,6 +129,24 @@ def _halve(packed: dict[str, Tensor], keep: Sequence[str] = ()) -> dict[str, Ten
     """fp16 for the large tensors; biases and those in ``keep`` stay fp32."""
     small = {key for key in packed if key.startswith("b")} | set(keep)
     return {key: v.float() if key in small else v.half() for key, v in packed.items()}
+
+
+def in_bytes(packed: dict[str, Tensor], names: Sequence[str]) -> dict[str, Tensor]:
+    """Matrices of these names as whole numbers from -127 to 127, with a scale for each row.
+
+    A matrix ``w`` gets a companion ``w_scale`` (rows,).
+    """
+    scales = {f"{name}_scale": packed[name].float().abs().amax(1) / 127 for name in names}
+    whole = {name: (packed[name] / scales[f"{name}_scale"][:, None]).round() for name in names}
+    return packed | {name: value.to(torch.int8) for name, value in whole.items()} | scales
+
+
+def in_floats(packed: dict[str, Tensor]) -> dict[str, Tensor]:
+    """What the page reads: fp32, whole numbers times their scale."""
+    read = {key: value.float() for key, value in packed.items()}
+    for key in [key for key in read if f"{key}_scale" in read]:
+        read[key] = read[key] * read.pop(f"{key}_scale")[:, None]
+    return read
 
 
 @torch.no_grad()
@@ -193,7 +216,7 @@ def dynamics_error(
     world: WorldModel, packed: dict[str, Tensor], z: Tensor, actions: Tensor, steps: int = 50
 ) -> float:
     """Largest difference in M's outputs between packed and fp32 weights, over ``steps`` steps."""
-    cell, ours = world.cell, world.cell
+    cell, ours, packed = world.cell, world.cell, in_floats(packed)
     names = {"rnn.weight_ih": "w_ih", "rnn.weight_hh": "w_hh", "rnn.bias_ih": "b",
              "gmm_linear.weight": "w_out", "gmm_linear.bias": "b_out"}  # fmt: skip
     zeros = {"rnn.bias_hh": torch.zeros_like(packed["b"])}  # it is part of bias_ih already
@@ -235,8 +258,9 @@ def export(
             f"the longest of {count} episodes has {longest} steps; the widgets need {least}"
         )
     real = pack_real(world, episodes, recording)
-    v = _halve(fold_decoder(world.vae.decoder), keep=["w1"])
+    v = _halve(fold_decoder(world.vae.decoder), keep=[] if recording.light else ["w1"])
     m = _halve(pack_dynamics(cell, world.controller), keep=["w_c"])
+    m = in_bytes(m, ["w_ih", "w_hh", "w_out"]) if recording.light else m
     wide = 2 * torch.randn(64, world.vae.latent_size, generator=torch.Generator().manual_seed(0))
     v_error = decode_error(world.vae, v, torch.cat([real["z"], wide]))
     m_error = dynamics_error(world, m, real["z"], real["actions"])

@@ -13,12 +13,22 @@ function readTensors(bytes) {
     const raw = bytes.slice(8 + length + from, 8 + length + to); // a copy, so that it is aligned
     tensors[name] = { shape, data: toFloats(raw, dtype) };
   }
+  for (const name of Object.keys(tensors)) {
+    if (`${name}_scale` in tensors) scaleRows(tensors[name].data, tensors[`${name}_scale`].data);
+  }
   return { tensors, notes };
+}
+
+/** Each row of a matrix times its own number: so much is one step of its whole numbers. */
+function scaleRows(data, scales) {
+  const width = data.length / scales.length;
+  for (let i = 0; i < data.length; i++) data[i] *= scales[Math.floor(i / width)];
 }
 
 function toFloats(raw, dtype) {
   if (dtype === "F32") return new Float32Array(raw.buffer);
   if (dtype === "F16") return fromHalves(new Uint16Array(raw.buffer));
+  if (dtype === "I8") return Float32Array.from(new Int8Array(raw.buffer));
   return raw; // U8, a picture
 }
 
