@@ -583,28 +583,29 @@ def expected_frame(world: WorldModel, outputs: np.ndarray) -> np.ndarray:
 def test_a_draw_is_the_mixtures(http: Page, played: Played) -> None:
     """With the same luck numpy draws the same z: one Gaussian for all of it, or one for each."""
     root, tau, K = ready(http, played.name), 0.7, 5
-    z, action = played.real["z"][:1], played.real["actions"][:1]
     luck = np.random.default_rng(0).random(400)
-    drawn = root.evaluate(
+    mus, sigmas, logpi, drawn = root.evaluate(
         """(root, [z, a, luck, K, tau]) => {
             const { dynamics, sample } = root.wm;
             let i = 0;
             const random = { uniform: () => luck[i++], normal: () => luck[i++] };
-            return Array.from(sample(dynamics.step(a, z, dynamics.start()), K, tau, random));
+            const mixture = dynamics.step(a, z, dynamics.start());
+            const { mus, sigmas, logpi } = mixture;
+            return [mus, sigmas, logpi, sample(mixture, K, tau, random)].map((x) => Array.from(x));
         }""",
-        [z[0].tolist(), action[0].tolist(), luck.tolist(), K, tau],
+        [played.real["z"][0].tolist(), played.real["actions"][0].tolist(), luck.tolist(), K, tau],
     )
-    cell = played.world.cell
-    with torch.no_grad():
-        mus, sigmas, logpi, *_ = cell(action, z, cell.get_init_hidden(1))
-    shares = (logpi[0].reshape(K, -1) / tau).softmax(0).cumsum(0).numpy()  # (K, 1) or (K, L)
+    latents = played.world.mdrnn.latents
+    weights = np.exp(np.reshape(logpi, (K, -1)) / tau)  # (K, 1) or (K, L)
+    below = (weights / weights.sum(0)).cumsum(0)[:-1]
     uses, wanted, k = iter(luck), [], 0
-    for latent in range(cell.latents):
-        if latent < shares.shape[1]:
-            k = int((shares[:-1, latent] < next(uses)).sum())
-        spread = sigmas[0, k, latent].item() * math.sqrt(tau) * next(uses)
-        wanted.append(mus[0, k, latent].item() + spread)
-    np.testing.assert_allclose(drawn, wanted, atol=1e-3)
+    for latent in range(latents):
+        if latent < below.shape[1]:
+            k = int((below[:, latent] < next(uses)).sum())
+        spread = sigmas[k * latents + latent] * math.sqrt(tau) * next(uses)
+        wanted.append(mus[k * latents + latent] + spread)
+    np.testing.assert_allclose(drawn, wanted, atol=1e-5)
+    assert len(set(wanted)) == latents
 
 
 def test_the_score_adds_up_and_grass_is_no_road(http: Page, real) -> None:

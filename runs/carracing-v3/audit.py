@@ -69,7 +69,7 @@ def dreamed(
     """What M foretells for some real episodes from ``BEGIN`` on: rewards and steps, each (N,)."""
     dream = Dream(world.vae, world.cell, episodes, tau, burn_in=BEGIN)
     dream.begin_at([(number, BEGIN) for number in range(len(episodes))])
-    # A drive that left the field is over; in the dream, where M may not know, the last action stays.
+    # A drive that left the field is over. M may not know: in the dream its last action is kept.
     last = [np.minimum(np.arange(BEGIN, BEGIN + STEPS), len(drive) - 1) for drive in episodes]
     moves = [drive.actions[rows] for drive, rows in zip(episodes, last, strict=True)]
     plan = torch.from_numpy(np.stack(moves))  # (N, T, A)
