@@ -245,6 +245,14 @@ def readout(mu: np.ndarray, fire: np.ndarray, games: np.ndarray) -> float:
 # ------------------------------------------------------------------------------ the table
 
 
+def recorded() -> list[dict[str, Any]]:
+    """The table's rows so far."""
+    if not TABLE.exists():
+        return []
+    with TABLE.open(encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
 def main() -> None:
     """Every trial that is not in the table yet."""
     parser = argparse.ArgumentParser(description=main.__doc__)
@@ -254,16 +262,15 @@ def main() -> None:
     torch.set_num_threads(1)
     seen, (shown, fire, games) = frames(), labelled()
     change = changes(seen)
-    rows = list(csv.DictReader(TABLE.open())) if TABLE.exists() else []
-    done = {(row["name"], float(row["minutes"])) for row in rows}
+    done = {(row["name"], float(row["minutes"])) for row in recorded()}
     for trial in TRIALS:
         if (trial.name, args.minutes) in done or trial.name not in (args.only or [trial.name]):
             continue
         vae, steps = train(trial, seen, change, 60 * args.minutes)
         row: dict[str, Any] = dataclasses.asdict(trial) | {"minutes": args.minutes, "steps": steps}
         row |= {key: round(value, 4) for key, value in look(vae, shown, fire, games).items()}
-        rows.append(row)
-        with atomic_path(TABLE) as path, path.open("w", newline="") as file:
+        rows = [*recorded(), row]  # read again: a second process may share the work
+        with atomic_path(TABLE) as path, path.open("w", newline="", encoding="utf-8") as file:
             table = csv.DictWriter(file, list(row), lineterminator="\n")
             table.writeheader()
             table.writerows(rows)
