@@ -6,6 +6,9 @@ from pathlib import Path
 
 import nbformat
 
+from wmlib.__main__ import _in_words
+from wmlib.checkpoints import read_json
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -32,3 +35,16 @@ def test_chapter_09_shows_the_table_of_dream_py() -> None:
     assert shown["shipped_lap"] == laps["shipped"]
     (shipped,) = [row for row in rows if row["seed"] == "shipped"]
     assert shown["shipped_first"] == int(shipped["first"])
+
+
+def test_chapter_11_quotes_the_report_of_its_command() -> None:
+    """What `wmlib` printed after the run that wrote lunarlander.json."""
+    report = read_json(ROOT / "book" / "experiments" / "lunarlander.json", "rows", "verdicts")
+    notebook = nbformat.read(ROOT / "notebooks" / "11_how_do_i_make_it_mine.ipynb", as_version=4)
+    (source,) = [c.source for c in notebook.cells if "```text\nV beats" in c.source]
+    quoted = source.partition("```text\n")[2].partition("\n```")[0].splitlines()
+    verdicts, rows = report["verdicts"], _in_words(report["rows"]).splitlines()
+    assert quoted == [*verdicts[:2], *rows]
+    assert verdicts[2:] == rows[2:]
+    sharper = read_json(ROOT / "book" / "experiments" / "lunarlander_vae.json", "verdict")
+    assert f"```text\n{sharper['verdict']}\n```" in source

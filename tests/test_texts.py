@@ -1,11 +1,15 @@
 """What the pages say in figures is what the reports hold."""
 
 import json
+import re
+import shlex
 from pathlib import Path
 from typing import Any
 
+import nbformat
 import pytest
 
+from wmlib.__main__ import _parser
 from wmlib.show.plots import read_generations, read_search
 
 
@@ -75,3 +79,25 @@ def test_reaches_and_does_not_beat(root: Path, shipped: Path) -> None:
     text = page(root, "differences_from_the_paper")
     assert f"The difference of 910 and 906 is {difference:.0f} ± {error:.0f} " in text
     assert difference < error
+
+
+def commands(root: Path) -> list[str]:
+    """Every command line of wmlib that a page or a chapter gives, in one line each."""
+    pages = [*root.glob("*.md"), *(root / "book").glob("*.md"), *(root / "runs").rglob("*.md")]
+    texts = [path.read_text(encoding="utf-8") for path in pages]
+    for path in (root / "notebooks").glob("*.ipynb"):
+        cells = nbformat.read(path, as_version=4).cells
+        texts += [cell.source for cell in cells if cell.cell_type == "markdown"]
+    blocks = [block for text in texts for block in re.findall(r"```bash\n(.*?)```", text, re.S)]
+    lines = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
+    called = re.compile(r"(?:\w+=\S+ )*(?:\.venv/bin/|python -m )?wmlib (--(?!help).+)")
+    return [found[1] for line in lines if (found := called.match(line))]
+
+
+def test_every_command_that_is_given_can_be_given(root: Path) -> None:
+    given = commands(root)
+    assert len(given) >= 8
+    for line in given:
+        _parser().parse_args(shlex.split(line, comments=True))
+    with pytest.raises(SystemExit):
+        _parser().parse_args(["--preset", "full"])  # as one of them was, once

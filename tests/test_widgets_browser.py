@@ -1022,7 +1022,7 @@ def test_a_page_weighs_less_than_twelve_megabytes(browser: Browser, server: str)
 
 def test_what_is_far_below_waits(browser: Browser, server: str) -> None:
     """Weights are loaded for what comes near the view, and for nothing else."""
-    visit = Visit(browser, server, viewport={"width": 1280, "height": 300})
+    visit = Visit(browser, server, viewport={"width": 1280, "height": 150})
     loaded: list[str] = []
     visit.page.on("request", lambda request: loaded.append(request.url.rpartition("/")[2]))
     visit.page.goto(f"{server}/widgets.html")

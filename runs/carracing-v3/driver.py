@@ -15,6 +15,7 @@ by seeds that stand below. Whoever runs several seeds ships the one whose choice
 from __future__ import annotations
 
 import argparse
+import resource
 import signal
 import sys
 import time
@@ -94,16 +95,24 @@ class Driver:
         self.apart = {"ablation": self.ablate}
 
     def go(self, names: list[str]) -> None:
-        """Run these stages; what is done is not done again. ``times.json`` has their seconds."""
+        """Run these stages; what is done is not done again.
+
+        ``times.json`` has the seconds that each took, and of how many cores: ``core_seconds`` hold
+        on a busy machine, too.
+        """
         path = self.logdir / "times.json"
         for name in names:
             print(f"{time.strftime('%H:%M:%S')} {name}", flush=True)
-            began = time.perf_counter()
+            began = clocks()
             try:
                 (self.stages | self.apart)[name]()
             finally:  # also where it was interrupted
                 times = read_json(path) if path.exists() else {}
-                times[name] = round(times.get(name, 0.0) + time.perf_counter() - began, 1)
+                before = times.get(name, dict.fromkeys(began, 0.0))
+                times[name] = {
+                    clock: round(before[clock] + now - began[clock], 1)
+                    for clock, now in clocks().items()
+                }
                 write_json(path, times)
 
     def first_round(self) -> None:
@@ -282,6 +291,13 @@ class Driver:
         tracks = [episode_seed("evaluate", seed, i) for i in range(count)]
         laps = drive(self.logdir / "laps" / place, policy, ENV, tracks, game, self.limit)
         return lap_row(name, ENV, seed, laps)
+
+
+def clocks() -> dict[str, float]:
+    """Seconds, and seconds of cores, of this process and of its children that have ended."""
+    spent = [resource.getrusage(of) for of in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    cores = sum(each.ru_utime + each.ru_stime for each in spent)
+    return {"seconds": time.perf_counter(), "core_seconds": cores}
 
 
 def in_both_games(numbers: range, **call: Any) -> list[dict[str, Any]]:

@@ -77,8 +77,8 @@ def report(logdir: Path, others: Sequence[Path] = ()) -> dict[str, Any]:
     """All that was measured: this run's tests, other runs', the ablation, V's sight, the time.
 
     Returns:
-        ``rows``; ``contrasts``, if there was an ablation; ``sight``, see ``look``; ``minutes`` of
-        each stage.
+        ``rows``; ``contrasts``, if there was an ablation; ``sight``, see ``look``; ``minutes`` and
+        ``core_minutes`` of each stage.
     """
     rows = read_json(logdir / "report.json", "rows")["rows"]
     for other in others:
@@ -91,7 +91,10 @@ def report(logdir: Path, others: Sequence[Path] = ()) -> dict[str, Any]:
         found["contrasts"] = ablation["contrasts"]
     found["sight"] = read_json(logdir / "sight.json")
     times = read_json(logdir / "times.json")
-    return found | {"minutes": {stage: round(value / 60, 1) for stage, value in times.items()}}
+    for clock in ("seconds", "core_seconds"):
+        minutes = {stage: round(taken[clock] / 60, 1) for stage, taken in times.items()}
+        found[clock.replace("seconds", "minutes")] = minutes
+    return found
 
 
 CARD = """\
@@ -107,7 +110,7 @@ play, without a hand on it.
 | M, a mixture density LSTM | {m:,} parameters, {m_epochs} epochs in {m_minutes:.0f} minutes |
 | C, a linear map | {c:,} parameters, {generations:,} generations of CMA-ES, all searches together |
 | environment steps of these | {steps:,} in {c_minutes:.0f} minutes |
-| the whole run | {minutes:.0f} minutes on {hardware} |
+| the whole run | {minutes:.0f} minutes, {core_minutes:.0f} of one core, on {hardware} |
 | on disk | V and M in fp16, C in fp32, the report's scores are of these files |
 
 | agent | {env} by | tracks | mean, 95 % interval | standard deviation |
@@ -135,7 +138,10 @@ def card(folder: Path, world: WorldModel, seed: int) -> str:
     }
     minutes = {stage: sum(row["seconds"] for row in epochs[stage]) / 60 for stage in epochs}
     models = {"v": world.vae, "m": world.mdrnn, "c": world.controller}
-    apart = found["minutes"].get("ablation", 0.0)
+    whole = {
+        clock: sum(found[clock].values()) - found[clock].get("ablation", 0.0)
+        for clock in ("minutes", "core_minutes")
+    }
     return CARD.format(
         **{key: sum(p.numel() for p in model.parameters()) for key, model in models.items()},
         name=folder.name,
@@ -148,7 +154,7 @@ def card(folder: Path, world: WorldModel, seed: int) -> str:
         generations=int(last["generation"]),
         steps=int(last["env_steps"]),
         c_minutes=float(last["seconds"]) / 60,
-        minutes=sum(found["minutes"].values()) - apart,
+        **whole,
         hardware=found["rows"][0]["hardware"],
         scores="\n".join(
             f"| {row['agent']} | {row['backend']} | {row['episodes']}, seed {row['seed']} "

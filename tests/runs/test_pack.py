@@ -43,7 +43,12 @@ def run(tmp_path: Path) -> Path:
         path.write_text(f"generation,seconds,env_steps,mean\n1,30,500,{number}\n2,60,1000,2.5\n")
     write_json(logdir / "report.json", {"rows": [row("one command, seed 7")]})
     write_json(logdir / "sight.json", {"gymnasium": {"error": 13.0}})
-    write_json(logdir / "times.json", {"round1": 600.0, "choice": 60.0})
+    times = {
+        "round1": {"seconds": 600.0, "core_seconds": 1140.0},
+        "choice": {"seconds": 60.0, "core_seconds": 120.0},
+        "ablation": {"seconds": 6e5, "core_seconds": 6e5},
+    }
+    write_json(logdir / "times.json", times)
     return logdir
 
 
@@ -63,7 +68,7 @@ def test_what_is_packed_is_the_run(run: Path, world: WorldModel, tmp_path: Path)
         "V, a variational autoencoder | 4,348,547 parameters, 4 epochs in 6 minutes",
         "C, a linear map | 147 parameters, 6 generations",
         "| 3,000 in 3 minutes |",
-        "| 11 minutes on a lathe |",
+        "| 11 minutes, 21 of one core, on a lathe |",
         "| one command, seed 7 | gymnasium | 4, seed 9 | 12 ± 3 | 3 |",
     ):
         assert part in card
@@ -92,7 +97,8 @@ def test_a_report_brings_all_together(run: Path, tmp_path: Path) -> None:
     assert [row["agent"] for row in found["rows"]] == names
     assert found["contrasts"] == [{"p_holm": 0.5}]
     assert found["sight"] == {"gymnasium": {"error": 13.0}}
-    assert found["minutes"] == {"round1": 10.0, "choice": 1.0}
+    assert found["minutes"] == {"round1": 10.0, "choice": 1.0, "ablation": 1e4}
+    assert found["core_minutes"] == {"round1": 19.0, "choice": 2.0, "ablation": 1e4}
 
 
 @pytest.mark.parametrize("missing", [*RECORDS, "report.json", "sight.json", "times.json"])

@@ -105,7 +105,7 @@ async function mount({ model, root, asset }) {
     const there = values.every((value, i) => Math.abs(value - at[i]) < 1e-6);
     starts.forEach((thumb, i) => thumb.press(there && i === start.get()));
     began.paint(real.starts[start.get()]);
-    beganText.textContent = there ? "the real frame; above, V's drawing of it" : "the real frame that you began from";
+    beganText.textContent = there ? "the real frame; the large picture is V's drawing of it" : "the real frame that you began from";
     stripTitle.textContent = `What ${nameOf(chosen) || `z ${chosen}`} does, from −3 to 3`;
   }
 
