@@ -1,16 +1,19 @@
 """Draw the pictures that stand in for the widgets where they cannot run.
 
-``python tests/draw_pictures.py``, after ``python -m wmlib.show.export``.
+``python tests/draw_pictures.py``, after ``python -m wmlib.show.export``; or some of them by name,
+``python tests/draw_pictures.py DreamPlayer``.
 """
 
 import json
+import re
+import sys
 from pathlib import Path
 
 import cv2
 import find_browser
 import numpy as np
 from playwright.sync_api import Frame, sync_playwright
-from test_widgets_browser import FRAME, LARGE, SMALL, embed, ready
+from test_widgets_browser import FRAME, LARGE, PLAYERS, SMALL, embed, ready
 
 from wmlib.show import pages, widgets
 
@@ -19,8 +22,8 @@ def stage(page: Frame, name: str) -> None:
     """Bring a widget into a state worth looking at."""
     root = ready(page, name)
     press = root.get_by_role
-    if name == "DreamPlayer":
-        press("button", name="Let C drive").click()
+    if name in PLAYERS:
+        press("button", name=re.compile("Let C")).click()
         for _ in range(60):
             press("button", name="Step").click()
     elif name == "RealVsDream":
@@ -39,7 +42,7 @@ def main() -> None:
         browser = playwright.chromium.launch(
             executable_path=find_browser.find(), args=[*find_browser.FLAGS]
         )
-        for name in LARGE + SMALL:
+        for name in sys.argv[1:] or LARGE + SMALL:
             widget = getattr(widgets, name)()
             state = {key: v for key, v in widget.get_state().items() if key != "layout"}
             page = browser.new_page(viewport={"width": 760, "height": 900}, color_scheme="light")

@@ -40,7 +40,8 @@ ALIVE = """() => {
         return place?.querySelector(".jupyter-widgets, .wm[data-ready], .wm[data-error]");
     });
 }"""
-WIDGETS = {"LatentExplorer", "DreamPlayer", "RealVsDream", "MixturePlayground", "CMAExplorer"}
+WIDGETS = {"LatentExplorer", "DreamPlayer", "RealVsDream", "DoomDreamPlayer"}
+WIDGETS |= {"MixturePlayground", "CMAExplorer"}
 PHONE = {"width": 390, "height": 844}
 DESKTOP = {"width": 1280, "height": 900}
 

@@ -102,7 +102,7 @@ def test_every_widget_lives_in_firefox(
         return all().map((root) => root?.dataset.ready ? "" : root?.textContent ?? "not there");""",
         LARGE + SMALL,
     )
-    assert faults == [""] * 5
+    assert not any(faults)
     before, z, data = firefox.run(
         """const root = document.querySelector(".wm[data-widget=LatentExplorer]");
         const before = root.dataset.z, seen = root.dataset.frame;

@@ -68,7 +68,7 @@ def write_dream(app: Sphinx, error: Exception | None) -> None:
         return
     player = widgets.DreamPlayer(compact=True, controller_drives=True, start=BEND, tau=0.5)
     state = {k: v for k, v in player.get_state().items() if k not in ("_css", "_esm", "layout")}
-    script = pages.standalone("nets", "dream_player", state=state)
+    script = pages.standalone(*widgets.PLAYER, state=state)
     with atomic_path(Path(app.outdir) / "_static" / "wmlib" / "dream.js") as temporary:
         temporary.write_text(script, encoding="utf-8")
 

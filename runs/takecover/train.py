@@ -1,8 +1,9 @@
 """DoomTakeCover, from nothing to the shipped file: an agent that learns only from its dreams.
 
-``python runs/takecover/train.py`` plays at random, trains V and M, audits M's dream, searches C in
-it at five temperatures, chooses among them by real games, tests once, and packs. It goes on where
-it was stopped, stage by stage. ``--until STAGE`` ends after one; the stages stand at the end.
+``python runs/takecover/train.py`` plays blindly, trains V and M, audits M's dream, searches C in it
+in several ways, at five temperatures among them, chooses by real games, lets M watch the chosen C's
+games and searches once more, tests once, and packs. It goes on where it was stopped, stage by
+stage. ``--until STAGE`` ends after one; the stages stand at the end.
 
 Source: Ha & Schmidhuber (2018), section 4.
 """
@@ -13,8 +14,8 @@ import argparse
 import dataclasses
 import functools
 import itertools
-import math
 import shutil
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from importlib.metadata import version
@@ -25,38 +26,54 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from wmlib.checkpoints import load_checkpoint, read_json, write_json
+sys.path += [str(Path(__file__).resolve().parent), str(Path(__file__).resolve().parents[1])]
+from blind import Blind as BlindPlayer
+from blind import dream_on, plans_of
+from dreams import Way, agent_of, evaluator_of
+
+from wmlib.checkpoints import load_checkpoint, read_json, save_checkpoint, write_json
 from wmlib.collect import generate_rollouts
 from wmlib.config import WMControllerConfig, WMMDNRNNConfig, WMVAEConfig
-from wmlib.controller import controller_from_state, flatten_parameters
+from wmlib.controller import (
+    Controller,
+    controller_from_state,
+    flatten_parameters,
+    load_parameters,
+)
 from wmlib.devices import autocast, choose_device
 from wmlib.dream import Dream
 from wmlib.envs import ActionMap, TakeCover, episode_seed, make_env
 from wmlib.evaluation import summarise
-from wmlib.evaluators import DreamEvaluator, play_returns
+from wmlib.evaluators import play_returns
 from wmlib.evolution import train_controller
 from wmlib.latents import encode, precompute_latents
 from wmlib.mdrnn import MDRNN, MDRNNCell, get_loss, mdrnn_from_state
-from wmlib.policies import POLICIES, make_policy
+from wmlib.policies import POLICIES
 from wmlib.rollouts import Rollout, read_rollout, rollout_files
 from wmlib.training import Fit, train_convae
 from wmlib.vae import vae_from_state
 from wmlib.vector_envs import make_vector_env
-from wmlib.world import WorldModel, load_agent, round_as_shipped, save_pretrained
+from wmlib.world import WorldModel, round_as_shipped, save_pretrained
 
 ENV = "VizdoomTakeCover-v1"
 DATA, LOGDIR = Path("data/takecover"), Path("results/takecover")
 OWN = Path("data/takecover-own")  # the chosen agent's games, to look at M by; nothing learns here
 PACKED = Path("wmlib/pretrained/takecover")
+AGAIN = Path("data/takecover-again")  # its games that M watches, once it has been chosen
 LIMIT = 2100  # tics in a game
-FIRST, REST = 800, 1200  # games: V learns from the first, M from all
+FIRST, REST = 1200, 2300  # games: V learns from the first, M from all
+WALKS = 0.4  # of these games: who walks from side to side lives long, and meets many imps
+OWN_GAMES = 400  # the chosen C's, for the round after that; not the paper's experiment any more
 LATENTS, HIDDEN = 64, 512
 HELD_OUT = 100  # games that M does not learn from
-TEMPERATURES = (0.1, 0.5, 1.0, 1.15, 1.3)
-GENERATIONS = 40
+TABLE = tuple(Way(tau) for tau in (0.1, 0.5, 1.0, 1.15, 1.3))
+# What dropout is worth, and for comparison what C is without M: these do not ship.
+OTHERS = (Way(1.0, dropout=0.05), Way(1.15, "z"), Way(1.15, "h and c of an untrained M"))
+ONCE_MORE = (Way(1.0, again=True), Way(1.15, again=True))
+GENERATIONS, MORE = 200, 100  # of the searches; of those in the M that knows C's games
 # Real games: for the audit and the choice; for the final test, the other temperatures, the blind.
-GAMES = {"audit": 50, "select": 64, "test": 1000, "table": 60, "blind": 100, "walk": 300}
-GAMES["script"] = 30  # the slow one
+GAMES = {"audit": 50, "select": 100, "test": 1000, "table": 300, "blind": 300, "walk": 300}
+GAMES["script"] = 100  # the slow one
 CHUNK = 100  # games written at a time
 BACKWARDS = False  # set by the flag of this name
 
@@ -74,7 +91,7 @@ RNN = WMMDNRNNConfig(
 )  # fmt: skip
 CTRL = WMControllerConfig(
     latent_size=LATENTS, hidden_size=2 * HIDDEN, action_size=1, env_name=ENV, logdir=str(LOGDIR),
-    time_limit=LIMIT, pop_size=24, n_samples=8, num_generations=GENERATIONS, sigma0=0.1,
+    time_limit=LIMIT, pop_size=24, n_samples=16, num_generations=GENERATIONS, sigma0=0.1,
     evaluator="dream",
     target_return=2000.0,  # a dream in which nobody dies has nothing more to teach
 )  # fmt: skip
@@ -102,24 +119,23 @@ POLICIES["long-held"] = long_held
 
 
 def collect() -> None:
-    """Blind random play, with keys held for long in some games."""
+    """Blind random play: keys held for long in some games, walks from side to side in others."""
     for name, count, seed in (("first", FIRST, 2026), ("rest", REST, 2027)):
-        generate_rollouts(DATA / name, ENV, count, LIMIT, 1, seed, "long-held", "gymnasium")
+        player = Blind("long-held or walk")
+        generate_rollouts(DATA / name, ENV, count, LIMIT, 1, seed, player, "gymnasium")
+
+
+def learned(folder: Path) -> bool:
+    """Whether a training has come to its end, here or where ``keep`` was called."""
+    history = folder / "history.json"
+    done = history.exists() and bool(read_json(history, "finished")["finished"])
+    return done and (folder / "best.tar").exists()
 
 
 def see() -> None:
     """V, from the first games."""
-    train_convae(VAE)
-
-
-def rate(epoch: int) -> float:
-    """M's learning rate: a cosine over 32 epochs, left after 16 for the end of one over 18.
-
-    There were to be 32. From the 13th on the held-out deaths were foreseen no better, and those of
-    the training games better and better: so the rate was let down at once.
-    """
-    epochs = 32 if epoch < 16 else 18
-    return RNN.learning_rate * 0.5 * (1 + math.cos(math.pi * epoch / epochs))
+    if not learned(LOGDIR / "vae"):
+        train_convae(VAE)
 
 
 class Games:
@@ -137,12 +153,13 @@ class Games:
     """
 
     def __init__(
-        self, latents: dict[str, np.ndarray], games: range, steps: int, seed: int, shuffle: bool
-    ) -> None:
+        self, latents: dict[str, np.ndarray], games: Sequence[int], steps: int, seed: int,
+        shuffle: bool,
+    ) -> None:  # fmt: skip
         ends = np.append(latents["episode_starts"], len(latents["latents"]))
         self.seed, self.shuffle = seed, shuffle
         self.rows = [slice(ends[game], ends[game + 1]) for game in games]
-        within = slice(games.start, games.stop)
+        within = list(games)
         self.final = latents["final_latents"][within], latents["final_logsigmas"][within]
         self.latents = latents
         order = sorted(range(len(self.rows)), key=lambda game: self.length(game))
@@ -185,33 +202,40 @@ class Games:
         return tuple(map(torch.from_numpy, (z, action, terminal, mask)))
 
 
-class Slowed(Fit):
-    """M's training, at a rate of its own."""
-
-    def _slow_down(self, epoch: int) -> None:
-        self._set_rate(rate(epoch))
-
-
-def remember() -> None:
-    """M, from whole games."""
+def remember(config: WMMDNRNNConfig = RNN, more: Path | None = None) -> None:
+    """M, from whole games; of the folder ``more`` as well, if there is one, and then from M on."""
+    if learned(Path(config.logdir) / "mdrnn"):
+        return
     latents = precompute_latents(VAE, RNN)
     count = len(latents["episode_starts"])
-    held_out = count - HELD_OUT
-    train = Games(latents, range(held_out), 8_000, RNN.seed, shuffle=True)
-    test = Games(latents, range(held_out, count), 8_000, RNN.seed, shuffle=False)
-    device = choose_device(RNN.device)
-    torch.manual_seed(RNN.seed)
-    mdrnn = MDRNN(LATENTS, RNN.action_size, HIDDEN, RNN.gmm_components, RNN.mixture).to(device)
+    games = [*range(count - HELD_OUT)]
+    device = choose_device(config.device)
+    torch.manual_seed(config.seed)
+    mdrnn = MDRNN(LATENTS, config.action_size, HIDDEN, config.gmm_components, config.mixture)
+    if more:
+        own = precompute_latents(VAE, dataclasses.replace(RNN, data_dir=str(more)))
+        games += range(count, count + len(own["episode_starts"]))
+        latents = joined(latents, own)
+        mdrnn.load_state_dict(load_checkpoint(LOGDIR / "mdrnn" / "best.tar")["state_dict"])
+    mdrnn = mdrnn.to(device)
+    train = Games(latents, games, 8_000, config.seed, shuffle=True)
+    test = Games(latents, range(count - HELD_OUT, count), 8_000, config.seed, shuffle=False)
 
     def loss(batch: tuple[Tensor, ...]) -> dict[str, Tensor]:
         z, action, terminal, mask = (part.to(device) for part in batch)
         with autocast(device):
             return get_loss(
                 mdrnn, z[:, :-1], action, terminal, terminal, z[:, 1:],
-                RNN.include_reward, LATENTS, RNN.terminal_weight, mask,
+                config.include_reward, LATENTS, config.terminal_weight, mask,
             )  # fmt: skip
 
-    Slowed("mdrnn", mdrnn, RNN, loss, clip=1.0).run(train, test)
+    Fit("mdrnn", mdrnn, config, loss, clip=1.0).run(train, test)
+
+
+def joined(some: dict[str, np.ndarray], more: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The latents of some games and of more, as those of one set."""
+    later = {**more, "episode_starts": more["episode_starts"] + len(some["latents"])}
+    return {key: np.concatenate([some[key], later[key]]) for key in some}
 
 
 # ------------------------------------------------------------------------------ is the dream true?
@@ -222,8 +246,22 @@ def sweep(period: int) -> np.ndarray:
     return np.where(np.arange(LIMIT) // period % 2 == 0, 1.0, -1.0)[:, None].astype(np.float32)
 
 
+def walk(seed: int) -> np.ndarray:
+    """From side to side, in strides of 50 to 150 tics that are more or less even: (T, 1)."""
+    rng = np.random.default_rng([seed, 1])
+    stride, uneven = rng.uniform(50, 150), rng.uniform(0, 0.4)
+    strides = (stride * rng.normal(1, uneven, LIMIT // 20)).clip(20).astype(int)
+    sides = rng.choice([-1, 1]) * (-1.0) ** np.arange(len(strides))
+    return np.repeat(sides, strides)[:LIMIT, None].astype(np.float32)
+
+
 def plans(name: str, seeds: Sequence[int]) -> np.ndarray:
     """What a blind policy does in each of some games: (N, T, 1)."""
+    if name == "walk":
+        return np.stack([walk(seed) for seed in seeds])
+    if name == "long-held or walk":  # the one or the other, by the game's seed
+        walks = np.array([np.random.default_rng([seed, 2]).random() < WALKS for seed in seeds])
+        return np.where(walks[:, None, None], plans("walk", seeds), plans("long-held", seeds))
     fixed = {
         "no-op": np.zeros((LIMIT, 1), np.float32),
         "right": np.ones((LIMIT, 1), np.float32),
@@ -231,45 +269,35 @@ def plans(name: str, seeds: Sequence[int]) -> np.ndarray:
         "sweep 100": sweep(100),
         "sweep 125": sweep(125),
     }
-    if name in fixed:
-        return np.repeat(fixed[name][None], len(seeds), axis=0)
-    if name == "replayed":  # what the agent did in other games, over and over
-        moves = [read_rollout(path).actions for path in rollout_files(OWN)]
-        return np.stack([np.resize(moves[i % len(moves)], (LIMIT, 1)) for i in range(len(seeds))])
-    policy = make_policy(name, TakeCover.ACTIONS, LIMIT)
-    policy.start(seeds)
-    frames, rows = np.zeros(len(seeds)), np.arange(len(seeds))
-    return np.stack([policy.act(frames, rows) for _ in range(LIMIT)], axis=1)
+
+    def moves() -> list[np.ndarray]:
+        return [read_rollout(path).actions for path in rollout_files(OWN)]
+
+    return plans_of(name, seeds, TakeCover.ACTIONS, LIMIT, fixed, moves)
 
 
-# The last one was asked after the searches, when it was seen what C does.
-BLIND = ("no-op", "right", "left", "sweep 125", "held", "long-held", "random", "sweep 100")
+# The sweep of 100 was first asked after the searches, when it was seen what C does.
+BLIND = ("no-op", "right", "left", "sweep 125", "held", "long-held", "random", "sweep 100", "walk")
 
 
-class Blind:
+def Blind(name: str) -> BlindPlayer:
     """A blind policy of that name, as ``play_returns`` takes it."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-    def start(self, seeds: Sequence[int]) -> None:
-        """Begin a game for each seed."""
-        self.plans, self.t = plans(self.name, seeds), 0
-
-    def act(self, frames: np.ndarray, rows: np.ndarray) -> np.ndarray:
-        """Actions (n, 1), without a look at the frames."""
-        self.t += 1
-        return self.plans[rows, self.t - 1]
+    return BlindPlayer(functools.partial(plans, name))
 
 
-def models() -> tuple[Any, MDRNN]:
-    """V and M, rounded as they ship."""
-    paths = LOGDIR / "vae" / "best.tar", LOGDIR / "mdrnn" / "best.tar"
+def models(again: bool = False) -> tuple[Any, MDRNN]:
+    """V and M, rounded as they ship; or the M that has watched C's games as well."""
+    paths = LOGDIR / "vae" / "best.tar", m_folder(again) / "mdrnn" / "best.tar"
     v, m = (load_checkpoint(path)["state_dict"] for path in paths)
     vae, mdrnn = vae_from_state(v), mdrnn_from_state(m, LATENTS)
     for model in (vae, mdrnn):
         round_as_shipped(model)
     return vae, mdrnn
+
+
+def m_folder(again: bool) -> Path:
+    """Where M is, before and after C's own games."""
+    return LOGDIR / "again" if again else LOGDIR
 
 
 def first_frames() -> list[Rollout]:
@@ -287,16 +315,8 @@ def dreamed(vae: Any, cell: MDRNNCell, plan: np.ndarray, temperature: float) -> 
     """How long games (N, T, 1) last in the dream: (N,)."""
     dream = Dream(vae, cell, first_frames(), temperature, 0, fast=True)
     dream.begin(range(len(plan)))
-    lengths, rows = np.full(len(plan), LIMIT), np.arange(len(plan))
-    for t in range(LIMIT):
-        _, _, end = dream.step(torch.from_numpy(plan[rows, t]))
-        going = (end < 0.5).numpy()
-        lengths[rows[~going]] = t + 1
-        dream.keep(torch.from_numpy(going))
-        rows = rows[going]
-        if not len(rows):
-            break
-    return lengths
+    moves = torch.from_numpy(plan).to(dream.device)
+    return dream_on(dream, lambda t, rows: moves[rows, t], LIMIT)[1]
 
 
 def live(policy: Any, seeds: Sequence[int]) -> np.ndarray:
@@ -322,11 +342,11 @@ def real_games(
     return np.concatenate([read_json(path) for path in paths])
 
 
-def audit() -> None:
+def audit(again: bool = False) -> None:
     """Blind policies, dreamed and real, side by side: where they differ, the dream is wrong."""
-    path, games = LOGDIR / "audit.json", GAMES["audit"]
+    path, games = m_folder(again) / "audit.json", GAMES["audit"]
     table: dict[str, Any] = {}
-    vae, mdrnn = models()
+    vae, mdrnn = models(again)
     for name in BLIND:
         real = real_games(name, functools.partial(live, Blind(name)), "select", games)
         row = table[name] = {"real": real.tolist()}
@@ -340,61 +360,81 @@ def audit() -> None:
 # ------------------------------------------------------------------------------ C dreams
 
 
-def search_name(temperature: float) -> str:
-    """Folder of C's search at a temperature."""
-    return f"ctrl-{temperature:g}"
+def dream(ways: Sequence[Way] = TABLE + OTHERS) -> None:
+    """C, by CMA-ES in dreams only, a search for each way."""
+    for way in ways:
+        shown = world(way, searched=False)
+        agent = agent_of(way, shown)
+        start, generations = None, GENERATIONS
+        if way.again:  # from where the chosen one stands
+            start = flatten_parameters(world(chosen()).controller.parameters())
+            generations = MORE
+        config = dataclasses.replace(
+            CTRL, temperature=way.tau, logdir=str(LOGDIR / way.name), num_generations=generations,
+            hidden_size=agent.sees * HIDDEN,
+        )  # fmt: skip
+        evaluator = evaluator_of(way, agent, shown, first_frames(), LIMIT)
+        train_controller(config, agent, evaluator, start)
 
 
-def dream(temperatures: Sequence[float] = TEMPERATURES) -> None:
-    """C, by CMA-ES in dreams only, a search for each temperature."""
-    starts = first_frames()
-    for temperature in temperatures:
-        agent = load_agent(CTRL)
-        logdir = str(LOGDIR / search_name(temperature))
-        config = dataclasses.replace(CTRL, temperature=temperature, logdir=logdir)
-        evaluator = DreamEvaluator(
-            agent, starts, temperature, burn_in=0, time_limit=LIMIT, living_reward=1.0
-        )
-        train_controller(config, agent, evaluator)
+def once_more() -> None:
+    """M watches the chosen C's games, and C dreams on: the round of the paper's section 5.
+
+    From here on V is still of blind play, but M is not: what comes of it is reported by its name.
+    """
+    agent = player(chosen())
+    generate_rollouts(AGAIN, ENV, OWN_GAMES, LIMIT, 16, 2029, agent, "gymnasium")
+    own = dataclasses.replace(RNN, logdir=str(m_folder(True)), num_epochs=6, learning_rate=3e-4)
+    remember(own, AGAIN)
+    audit(again=True)
+    dream(ONCE_MORE)
 
 
 # ------------------------------------------------------------------------------ and in the game?
 
 
-def world(temperature: float) -> WorldModel:
-    """V, M and the C of that search, its last mean."""
-    path = LOGDIR / search_name(temperature) / "ctrl" / "checkpoint.tar"
-    controller = controller_from_state(load_checkpoint(path)["state_dict"], str(path))
-    info = {"env_name": ENV, "time_limit": LIMIT, "temperature": temperature}
-    return WorldModel(*models(), controller, info)
+def world(way: Way, searched: bool = True) -> WorldModel:
+    """V, M and the C of that search, its last mean; or a C of zeros, before it."""
+    info = {"env_name": ENV, "time_limit": LIMIT, "temperature": way.tau}
+    controller = Controller(LATENTS, 2 * HIDDEN, 1)
+    if searched:
+        path = LOGDIR / way.name / "ctrl" / "checkpoint.tar"
+        controller = controller_from_state(load_checkpoint(path)["state_dict"], str(path))
+    return WorldModel(*models(way.again), controller, info)
 
 
-def choose() -> None:
+def player(way: Way) -> Any:
+    """What plays the game after that search."""
+    found = world(way)
+    agent = agent_of(way, found)
+    load_parameters(flatten_parameters(found.controller.parameters()), agent.controller)
+    return agent
+
+
+def choose(ways: Sequence[Way] = TABLE + OTHERS, name: str = "choice") -> None:
     """Real games on seeds for choosing: which search plays best."""
     table = {}
-    for temperature in TEMPERATURES:
-        agent = world(temperature).agent()
-        name, player = search_name(temperature), functools.partial(live, agent)
-        table[f"{temperature:g}"] = tics = real_games(name, player, "select", GAMES["select"])
-        print(f"τ = {temperature:g}: {tics.mean():.0f} ± {tics.std():.0f} on select seeds")
-    write_json(LOGDIR / "choice.json", {key: tics.tolist() for key, tics in table.items()})
+    for way in ways:
+        act = functools.partial(live, player(way))
+        table[way.name] = tics = real_games(way.name, act, "select", GAMES["select"])
+        print(f"{way.caption}: {tics.mean():.0f} ± {tics.std():.0f} on select seeds")
+    write_json(LOGDIR / f"{name}.json", {key: tics.tolist() for key, tics in table.items()})
 
 
-def chosen() -> float:
-    """The temperature whose search did best in the games for choosing."""
+def chosen() -> Way:
+    """The search that did best in the games for choosing, of those that see z, h and c."""
     table = read_json(LOGDIR / "choice.json")
-    return float(max(table, key=lambda key: np.mean(table[key])))
+    whole = [way for way in TABLE + OTHERS if way.sees == "z, h and c"]
+    return max(whole, key=lambda way: float(np.mean(table[way.name])))
 
 
 # ------------------------------------------------------------------------------ the record
 
 
-def dream_score(temperature: float, dreams: int = 256) -> dict[str, Any]:
+def dream_score(way: Way, dreams: int = 256) -> dict[str, Any]:
     """What a search's last mean reaches in the dream it learned in, on dreams it never had."""
-    agent = world(temperature).agent()
-    evaluator = DreamEvaluator(
-        agent, first_frames(), temperature, burn_in=0, time_limit=LIMIT, living_reward=1.0
-    )
+    agent = player(way)
+    evaluator = evaluator_of(way, agent, world(way), first_frames(), LIMIT)
     flat = flatten_parameters(agent.controller.parameters())
     seeds = [episode_seed("evaluate", 0, i) for i in range(dreams)]
     row = summarise(evaluator(flat[None], seeds).returns[0])
@@ -467,13 +507,13 @@ def test() -> None:
         print(f"{name}: {row['mean']:.0f} ± {row['std']:.0f} ({games} games)")
 
     best = chosen()
-    for temperature in sorted(TEMPERATURES, key=lambda temperature: temperature != best):
-        agent = world(temperature).agent()
-        name, games = f"V + M, C from dreams at τ = {temperature:g}", GAMES["table"]
-        if temperature == best:
+    for way in sorted(TABLE + OTHERS + ONCE_MORE, key=lambda way: way != best):
+        name, games = way.caption, GAMES["table"]
+        if way == best:
             name, games = f"{name}, the shipped agent", GAMES["test"]
-        more = {"tau": temperature, **dream_score(temperature)}
-        add(name, search_name(temperature), functools.partial(live, agent), games, **more)
+        # ``tau`` marks the rows of the paper's table.
+        more = dream_score(way) | ({"tau": way.tau} if way in (*TABLE, best) else {})
+        add(name, way.name, functools.partial(live, player(way)), games, **more)
     for name in ("no-op", "random", "held", "sweep 125", "sweep 100"):
         count = GAMES["walk" if "sweep" in name else "blind"]
         add(f"blind: {name}", name, functools.partial(live, Blind(name)), count)
@@ -523,7 +563,7 @@ def diagnose(games: int = 60) -> None:
     if path.exists():
         return
     vae, mdrnn = models()
-    agent = world(chosen()).agent()
+    agent = player(chosen())
     generate_rollouts(OWN, ENV, games, LIMIT, 16, 2028, agent, "gymnasium")
     table = {}
     folders = {"held-out random play": DATA / "rest", "the agent's own games": OWN}
@@ -576,11 +616,11 @@ def pack() -> None:
     """V, M and the five C, the records, sample games and a card, as they ship."""
     best = chosen()
     packed = world(best)
-    for temperature in TEMPERATURES:
-        packed.others[f"tau-{round(100 * temperature):03d}"] = world(temperature).controller
+    for way in TABLE:
+        packed.others[f"tau-{round(100 * way.tau):03d}"] = world(way).controller
     shutil.rmtree(PACKED, ignore_errors=True)
     save_pretrained(PACKED, packed)
-    searches = [search_name(temperature) for temperature in TEMPERATURES]
+    searches = {way.name: None for way in (*TABLE, best)}
     records = ["report.json", "audit.json", "choice.json", "deaths.json"]
     records += ["vae/history.json", "mdrnn/history.json"]
     records += [f"{name}/ctrl/generations.csv" for name in searches]
@@ -603,12 +643,12 @@ def card(packed: WorldModel) -> str:
     histories = {stage: PACKED / stage / "history.json" for stage in ("vae", "mdrnn")}
     epochs = {stage: read_json(path, "epochs")["epochs"] for stage, path in histories.items()}
     minutes = {stage: sum(row["seconds"] for row in epochs[stage]) / 60 for stage in epochs}
-    search = (PACKED / search_name(chosen()) / "ctrl" / "generations.csv").read_text().splitlines()
+    search = (PACKED / chosen().name / "ctrl" / "generations.csv").read_text().splitlines()
     last = dict(zip(search[0].split(","), search[-1].split(","), strict=True))
     parts = {"v": packed.vae, "m": packed.mdrnn, "c": packed.controller}
     lines = []
     for row in rows:
-        dreamt = f"{row['dream_mean']:.0f} ± {row['dream_std']:.0f}" if "tau" in row else ""
+        dreamt = f"{row['dream_mean']:.0f} ± {row['dream_std']:.0f}" if "dream_mean" in row else ""
         score = f"{row['mean']:.0f} ± {row['ci95']:.0f} | {row['std']:.0f}"
         lines.append(f"| {row['agent']} | {row['episodes']:,} | {score} | {dreamt} |")
     return CARD.format(
@@ -621,6 +661,33 @@ def card(packed: WorldModel) -> str:
     )  # fmt: skip
 
 
+# ------------------------------------------------------------------------------ elsewhere
+
+STATE = Path(__file__).with_name(
+    "state"
+)  # enough to go on with on another machine; to be committed
+RECORDS = {"search.json", "generations.csv", "history.json", "audit.json", "choice.json",
+           "deaths.json", "report.json"}  # fmt: skip
+
+
+def keep() -> None:
+    """What was learned and recorded so far, small: V and M in the precision in which they ship."""
+    for path in sorted(path for path in LOGDIR.rglob("*") if path.is_file()):
+        name = path.relative_to(LOGDIR)
+        if name.match("vae/best.tar") or name.match("mdrnn/best.tar"):
+            weights = {k: v.half() for k, v in load_checkpoint(path)["state_dict"].items()}
+            save_checkpoint(STATE / name, {"state_dict": weights})
+        elif path.name in RECORDS or "games" in name.parts or name.match("ctrl/checkpoint.tar"):
+            (STATE / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, STATE / name)
+
+
+def take_up() -> None:
+    """Begin where ``keep`` was last called, if nothing has been done here yet."""
+    if STATE.exists() and not LOGDIR.exists():
+        shutil.copytree(STATE, LOGDIR)
+
+
 STAGES: dict[str, Callable[[], None]] = {
     "collect": collect,
     "see": see,
@@ -629,6 +696,7 @@ STAGES: dict[str, Callable[[], None]] = {
     "dream": dream,
     "choose": choose,
     "diagnose": diagnose,
+    "once-more": once_more,
     "test": test,
     "pack": pack,
 }
@@ -639,9 +707,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="DoomTakeCover, from nothing to the shipped file.")
     parser.add_argument("--until", choices=STAGES, default="pack", help="the last stage to run")
     parser.add_argument("--only", choices=STAGES, help="this stage alone")
+    ways = {way.name: way for way in TABLE + OTHERS}
     parser.add_argument(
-        "--tau", type=float, nargs="*", default=list(TEMPERATURES),
-        help="with --only dream: which searches, where two processes share them",
+        "--searches", nargs="*", default=list(ways), choices=ways, metavar="NAME",
+        help=f"with --only dream: which, where two processes share them; of {', '.join(ways)}",
     )  # fmt: skip
     parser.add_argument(
         "--backwards", action="store_true",
@@ -650,13 +719,15 @@ def main() -> None:
     args = parser.parse_args()
     global BACKWARDS
     BACKWARDS = args.backwards
+    take_up()
     if args.only == "dream":
-        dream(args.tau)
+        dream([ways[name] for name in args.searches])
         return
     for name, stage in STAGES.items():
         if args.only in (None, name):
             print(f"stage {name}")
             stage()
+            keep()
         if name == args.until:
             return
 

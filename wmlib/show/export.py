@@ -3,7 +3,8 @@
 ``python -m wmlib.show.export --logdir LOGDIR`` writes three safetensors files, which the widgets
 read (``folder=``): ``v`` (the decoder), ``m`` (the cell and the controller) and ``real`` (recorded
 frames and latents), each with the SHA-256 of the weights it was made from and its error against
-fp32 PyTorch. Without ``--logdir`` it packs the shipped models, for the widgets of the book's pages.
+fp32 PyTorch. Without ``--logdir`` it packs the shipped models, for the widgets of the book's pages:
+CarRacing's, and Doom's as ``takecover-v`` and so on.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import argparse
 import hashlib
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,18 +25,45 @@ from torch.nn import functional as F
 
 from wmlib.checkpoints import atomic_path
 from wmlib.controller import Controller
+from wmlib.envs import TAKE_COVER
 from wmlib.mdrnn import LOGSIGMA_RANGE, MDRNNCell
 from wmlib.pixels import frames_to_tensor
 from wmlib.rollouts import Rollout
-from wmlib.show.pages import ASSETS, SHIPPED, asset, encode_png
+from wmlib.show.pages import PARTS, PREFIXES, SHIPPED, encode_png
 from wmlib.vae import ConvVAE, ConvVAEDecoder, kl_divergence
 from wmlib.world import WorldModel, load_pretrained, load_trained
 
 __all__ = ["checkpoint_hashes", "decode_packed", "export", "fold_decoder"]
 
 SHEET_COLUMNS = 16
-FILM_STEPS = 300  # six seconds of driving
-WATCHED = 60  # steps that M has watched at the first start
+
+
+@dataclass(frozen=True)
+class Recording:
+    """Which real frames go along, and how exact M is.
+
+    Attributes:
+        film: Steps of the first episode that become the film.
+        starts: How many frames a dream can start from, spread over all episodes.
+        first: The earliest step of an episode for a start.
+        spare: Steps between an episode's last start and its end.
+        light: M's matrices go along as bytes, and V's in half precision, where M is large.
+    """
+
+    film: int = 300  # six seconds of driving
+    starts: int = 12
+    first: int = 60
+    spare: int = 1
+    light: bool = False
+
+
+# In Doom a game begins in the empty room, and nobody wants a dream that begins with its end. Only
+# CarRacing's film is shown in a page.
+RECORDINGS = {
+    "carracing-v3": Recording(),
+    "takecover": Recording(60, 12, first=0, spare=40, light=True),
+}
+OF_A_CAR = RECORDINGS["carracing-v3"]
 
 
 def checkpoint_hashes(folder: Path) -> dict[str, str]:
@@ -80,14 +109,18 @@ def decode_packed(packed: dict[str, Tensor], z: Tensor) -> Tensor:
 
 
 def pack_dynamics(cell: MDRNNCell, controller: Controller) -> dict[str, Tensor]:
-    """M and C as the page reads them; the LSTM's two biases are only ever added together."""
+    """M and C as the page reads them; the LSTM's two biases are only ever added together.
+
+    C sees z and S further numbers: h, or h and c. Of a mixture head, W is 1, or L where each latent
+    has a mixture of its own.
+    """
     return {
         "w_ih": cell.rnn.weight_ih.detach(),  # (4H, A + L)
         "w_hh": cell.rnn.weight_hh.detach(),  # (4H, H)
         "b": (cell.rnn.bias_ih + cell.rnn.bias_hh).detach(),  # (4H,)
-        "w_out": cell.gmm_linear.weight.detach(),  # (2KL + K + 2, H)
+        "w_out": cell.gmm_linear.weight.detach(),  # (2KL + KW + 2, H)
         "b_out": cell.gmm_linear.bias.detach(),
-        "w_c": controller.fc.weight.detach(),  # (A, L + H)
+        "w_c": controller.fc.weight.detach(),  # (A, L + S)
         "b_c": controller.fc.bias.detach(),
     }
 
@@ -98,9 +131,27 @@ def _halve(packed: dict[str, Tensor], keep: Sequence[str] = ()) -> dict[str, Ten
     return {key: v.float() if key in small else v.half() for key, v in packed.items()}
 
 
+def in_bytes(packed: dict[str, Tensor], names: Sequence[str]) -> dict[str, Tensor]:
+    """Matrices of these names as whole numbers from -127 to 127, with a scale for each row.
+
+    A matrix ``w`` gets a companion ``w_scale`` (rows,).
+    """
+    scales = {f"{name}_scale": packed[name].float().abs().amax(1) / 127 for name in names}
+    whole = {name: (packed[name] / scales[f"{name}_scale"][:, None]).round() for name in names}
+    return packed | {name: value.to(torch.int8) for name, value in whole.items()} | scales
+
+
+def in_floats(packed: dict[str, Tensor]) -> dict[str, Tensor]:
+    """What the page reads: fp32, whole numbers times their scale."""
+    read = {key: value.float() for key, value in packed.items()}
+    for key in [key for key in read if f"{key}_scale" in read]:
+        read[key] = read[key] * read.pop(f"{key}_scale")[:, None]
+    return read
+
+
 @torch.no_grad()
 def pack_real(
-    world: WorldModel, episodes: Sequence[Rollout], starts: int = 12
+    world: WorldModel, episodes: Sequence[Rollout], recording: Recording
 ) -> dict[str, Tensor]:
     """Real frames and what V and M make of them.
 
@@ -114,11 +165,12 @@ def pack_real(
         each frame of the film, root mean squared, in levels of 255.
     """
     cell = world.cell
-    start_frames, rows, kls = [], [], []
+    start_frames, rows, kls, starts = [], [], [], recording.starts
     for episode in episodes:
         mu, logsigma = world.vae.encoder(frames_to_tensor(episode.observations))  # (T, L) each
         kls.append(kl_divergence(mu, logsigma))
-        times = np.linspace(WATCHED, len(mu) - 1, -(-starts // len(episodes))).astype(int).tolist()
+        last, count = len(mu) - recording.spare, -(-starts // len(episodes))
+        times = np.linspace(recording.first, last, count).astype(int).tolist()
         hidden = cell.get_init_hidden(1)
         for t in range(len(mu)):
             if t in times:
@@ -127,7 +179,7 @@ def pack_real(
             action = torch.from_numpy(episode.actions[t : t + 1])
             hidden = cell.step(action, mu[t : t + 1], hidden)
     start_z, start_h, start_c = (torch.stack(part)[:starts] for part in zip(*rows, strict=True))
-    film = episodes[0].observations[:FILM_STEPS]
+    film = episodes[0].observations[: recording.film]
     z, _ = world.vae.encoder(frames_to_tensor(film))
     error = 255 * (world.vae.decoder(z) - frames_to_tensor(film))
     frames = np.concatenate([np.stack(start_frames)[:starts], film])
@@ -137,7 +189,7 @@ def pack_real(
         "start_h": start_h,
         "start_c": start_c,
         "z": z,
-        "actions": torch.from_numpy(episodes[0].actions[:FILM_STEPS]),
+        "actions": torch.from_numpy(episodes[0].actions[: recording.film]),
         "kl": torch.cat(kls).mean(0),
         "floor": error.pow(2).mean((1, 2, 3)).sqrt(),
     }
@@ -164,7 +216,7 @@ def dynamics_error(
     world: WorldModel, packed: dict[str, Tensor], z: Tensor, actions: Tensor, steps: int = 50
 ) -> float:
     """Largest difference in M's outputs between packed and fp32 weights, over ``steps`` steps."""
-    cell, ours = world.cell, world.cell
+    cell, ours, packed = world.cell, world.cell, in_floats(packed)
     names = {"rnn.weight_ih": "w_ih", "rnn.weight_hh": "w_hh", "rnn.bias_ih": "b",
              "gmm_linear.weight": "w_out", "gmm_linear.bias": "b_out"}  # fmt: skip
     zeros = {"rnn.bias_hh": torch.zeros_like(packed["b"])}  # it is part of bias_ih already
@@ -177,36 +229,46 @@ def dynamics_error(
     return worst
 
 
-def export(world: WorldModel, episodes: Sequence[Rollout], out: Path) -> None:
+def export(
+    world: WorldModel,
+    episodes: Sequence[Rollout],
+    out: Path,
+    prefix: str = "",
+    recording: Recording = OF_A_CAR,
+) -> None:
     """Write ``v``, ``m`` and ``real`` into ``out``.
 
     Args:
         world: V, M and C; their weight files in ``world.folder`` are named in the export.
-        episodes: Real ones; those of more than 60 steps are used, and the beginning of the first
-            becomes the film.
+        episodes: Real ones; those that are long enough for ``recording`` are used, and the
+            beginning of the first becomes the film.
         out: Folder, made if missing.
+        prefix: What the files' names begin with.
+        recording: Which real frames go along.
 
     Raises:
-        ValueError: If no episode is long enough, or M is of a kind that the page cannot run.
+        ValueError: If no episode is long enough.
     """
     cell = world.cell
-    if cell.mixture != "vector":
-        raise ValueError(
-            "the page runs an M with one mixture for all of z, this one has one for each latent"
-        )
     count, longest = len(episodes), max(map(len, episodes), default=0)
-    episodes = [episode for episode in episodes if len(episode) > WATCHED]
+    least = recording.first + recording.spare
+    episodes = [episode for episode in episodes if len(episode) >= least]
     if not episodes:
         raise ValueError(
-            f"the longest of {count} episodes has {longest} steps; the widgets need {WATCHED + 1}"
+            f"the longest of {count} episodes has {longest} steps; the widgets need {least}"
         )
-    real = pack_real(world, episodes)
-    v = _halve(fold_decoder(world.vae.decoder), keep=["w1"])
+    real = pack_real(world, episodes, recording)
+    v = _halve(fold_decoder(world.vae.decoder), keep=[] if recording.light else ["w1"])
     m = _halve(pack_dynamics(cell, world.controller), keep=["w_c"])
+    m = in_bytes(m, ["w_ih", "w_hh", "w_out"]) if recording.light else m
     wide = 2 * torch.randn(64, world.vae.latent_size, generator=torch.Generator().manual_seed(0))
     v_error = decode_error(world.vae, v, torch.cat([real["z"], wide]))
     m_error = dynamics_error(world, m, real["z"], real["actions"])
-    sizes = {"hiddens": cell.hiddens, "gaussians": cell.gaussians, "logsigma_range": LOGSIGMA_RANGE}
+    keys = "keys" if world.env_name == TAKE_COVER else "car"  # how the page moves in the game
+    sizes: dict[str, Any] = {
+        name: getattr(cell, name) for name in ("latents", "hiddens", "gaussians")
+    }
+    sizes |= {"logsigma_range": LOGSIGMA_RANGE, "actions": keys}
     packs: dict[str, tuple[dict[str, Tensor], dict[str, Any]]] = {
         "v": (v, {"error": v_error}),  # levels of 255
         "m": (m, {"error": m_error, **sizes}),
@@ -215,7 +277,7 @@ def export(world: WorldModel, episodes: Sequence[Rollout], out: Path) -> None:
     source = json.dumps(checkpoint_hashes(world.folder))
     for name, (tensors, notes) in packs.items():
         contiguous = {key: value.contiguous() for key, value in tensors.items()}
-        with atomic_path(out / f"{name}.safetensors") as temporary:
+        with atomic_path(out / f"{prefix}{name}.safetensors") as temporary:
             save_file(contiguous, temporary, {"source": source, "notes": json.dumps(notes)})
 
 
@@ -229,14 +291,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if args.out and not args.logdir:
         parser.error("--out goes with --logdir: the shipped models have their place")
     if args.logdir:
-        world, out = load_trained(args.logdir), args.out or args.logdir / "page"
-        episodes = sorted(world.rollouts(), key=len, reverse=True)  # the longest is the film
-    else:
-        world, out = load_pretrained(), SHIPPED
-        episodes = world.rollouts()
-    export(world, episodes, out)
-    for name in ASSETS:
-        print(f"{out / name}.safetensors: {len(asset(name, out)) / 1e6:.2f} MB")
+        world = load_trained(args.logdir)
+        own = sorted(world.rollouts(), key=len, reverse=True)  # the longest is the film
+        game = "takecover" if world.env_name == TAKE_COVER else "carracing-v3"
+        _export_and_say(world, own, args.out or args.logdir / "page", "", RECORDINGS[game])
+        return
+    for game, recording in RECORDINGS.items():
+        world = load_pretrained(game)
+        _export_and_say(world, world.rollouts(), SHIPPED, PREFIXES[game], recording)
+
+
+def _export_and_say(
+    world: WorldModel, episodes: list[Rollout], out: Path, prefix: str, recording: Recording
+) -> None:
+    export(world, episodes, out, prefix, recording)
+    for part in PARTS:
+        path = out / f"{prefix}{part}"
+        print(f"{path}.safetensors: {path.with_suffix('.safetensors').stat().st_size / 1e6:.2f} MB")
 
 
 if __name__ == "__main__":

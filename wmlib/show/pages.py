@@ -16,16 +16,18 @@ import traitlets
 
 from wmlib.checkpoints import atomic_path
 
-__all__ = ["ASSETS", "STATIC", "Numbers", "PageWidget", "asset", "embed", "encode_png", "esm",
-           "standalone"]  # fmt: skip
+__all__ = ["ASSETS", "PARTS", "PREFIXES", "SHIPPED", "STATIC", "Numbers", "PageWidget", "asset",
+           "embed", "encode_png", "esm", "standalone"]  # fmt: skip
 
 STATIC = Path(__file__).parent / "static"
 SHIPPED = STATIC / "model"
-ASSETS = ("v", "m", "real")
+PARTS = ("v", "m", "real")
+PREFIXES = {"carracing-v3": "", "takecover": "takecover-"}  # of the files, by shipped weights
+ASSETS = tuple(prefix + part for prefix in PREFIXES.values() for part in PARTS)
 
 
 def asset(name: str, folder: str | os.PathLike[str] = SHIPPED) -> bytes:
-    """The bytes of one exported file; ``name`` is "v", "m" or "real".
+    """The bytes of one exported file; ``name`` is "v", "m" or "real", or "takecover-v", say.
 
     Raises:
         FileNotFoundError: If it was never exported into that folder.
@@ -122,7 +124,7 @@ class Numbers(traitlets.List[Any]):
 
 
 class PageWidget(anywidget.AnyWidget):
-    """What all five share: the stylesheet, the exported files, and what shows without a page.
+    """What all of them share: the stylesheet, the exported files, and what shows without a page.
 
     Args:
         folder: Where ``wmlib.show.export`` wrote models of one's own; the shipped ones if left out.
@@ -132,13 +134,15 @@ class PageWidget(anywidget.AnyWidget):
     _css = (STATIC / "widgets.css").read_text(encoding="utf-8")
     _alt = traitlets.Unicode().tag(sync=True)
     _picture = traitlets.Unicode().tag(sync=True)
+    game = traitlets.Unicode("carracing-v3", read_only=True).tag(sync=True)  # whose files it shows
     _own = traitlets.Dict().tag(sync=True)  # base64 by name; empty for the shipped models
 
     def __init__(self, folder: str | os.PathLike[str] | None = None, **kwargs: Any) -> None:
         picture = (STATIC / "pictures" / f"{type(self).__name__}.jpg").read_bytes()
         url = f"data:image/jpeg;base64,{base64.b64encode(picture).decode()}"
-        names = ASSETS if folder else ()
-        own = {name: base64.b64encode(asset(name, folder or SHIPPED)).decode() for name in names}
+        prefix = PREFIXES[self.game]
+        own = {prefix + part: asset(part, folder) for part in PARTS} if folder else {}
+        own = {name: base64.b64encode(content).decode() for name, content in own.items()}
         super().__init__(_picture=url, _own=own, **kwargs)
 
     def __repr__(self) -> str:

@@ -15,11 +15,12 @@ from safetensors.numpy import load
 
 from wmlib.mixture import gmm_loss
 from wmlib.pixels import tensor_to_frames
-from wmlib.show.pages import Numbers, PageWidget, asset, encode_png, esm
+from wmlib.show.pages import PREFIXES, Numbers, PageWidget, asset, encode_png, esm
 from wmlib.vae import ConvVAE
 
 __all__ = [
     "CMAExplorer",
+    "DoomDreamPlayer",
     "DreamPlayer",
     "LatentExplorer",
     "MixturePlayground",
@@ -27,14 +28,13 @@ __all__ = [
     "latent_sliders",
 ]
 
-
-STEERED = 3  # numbers of an action that the keys of DreamPlayer give: wheel, gas, brake
+PLAYER = ("nets", "games", "dream_player")  # the sources of the players
 
 
 @functools.cache
-def _shipped() -> dict[str, np.ndarray]:
-    """Tensors of the shipped ``real`` asset."""
-    return load(asset("real"))
+def _shipped(game: str) -> dict[str, np.ndarray]:
+    """Tensors of a game's shipped ``real`` asset."""
+    return load(asset(f"{PREFIXES[game]}real"))
 
 
 class Recorded(PageWidget):
@@ -45,7 +45,7 @@ class Recorded(PageWidget):
     """
 
     def __init__(self, folder: str | os.PathLike[str] | None = None, **kwargs: Any) -> None:
-        self._real = load(asset("real", folder)) if folder else _shipped()
+        self._real = load(asset("real", folder)) if folder else _shipped(self.game)
         super().__init__(folder, **kwargs)
 
     def _start_z(self, start: int) -> list[float]:
@@ -115,8 +115,9 @@ class DreamPlayer(Recorded):
         z: Where the dream stands (L,), whenever it is paused.
     """
 
-    _esm = esm("nets", "dream_player")
+    _esm = esm(*PLAYER)
     _alt = traitlets.Unicode("a car that is steered through a dream of M").tag(sync=True)
+    steered = ("wheel", "gas", "brake")  # what an action's numbers are
     tau = traitlets.Float(1.0, min=0.05, max=1.5).tag(sync=True)
     start = traitlets.Int(0).tag(sync=True)
     seed = traitlets.Int(1).tag(sync=True)
@@ -126,10 +127,11 @@ class DreamPlayer(Recorded):
 
     def __init__(self, folder: str | os.PathLike[str] | None = None, **kwargs: Any) -> None:
         super().__init__(folder, **kwargs)
-        if (found := self._real["actions"].shape[1]) != STEERED:
+        if (found := self._real["actions"].shape[1]) != len(self.steered):
             raise ValueError(
-                f"DreamPlayer gives {STEERED} numbers (wheel, gas, brake), an action in {folder} "
-                f"has {found}: look at these models with LatentExplorer and RealVsDream"
+                f"{type(self).__name__} gives {len(self.steered)} numbers "
+                f"({', '.join(self.steered)}), an action in {folder} has {found}: look at these "
+                "models with LatentExplorer and RealVsDream"
             )
 
     @traitlets.default("z")
@@ -140,6 +142,19 @@ class DreamPlayer(Recorded):
     def _check_start(self, proposal: dict[str, Any]) -> int:
         self._start_z(proposal["value"])
         return int(proposal["value"])
+
+
+class DoomDreamPlayer(DreamPlayer):
+    """``DreamPlayer`` in Doom's TakeCover: two keys, and P(death) as a line.
+
+    The dream ends where M gives the end one half or more, or after 2,100 tics.
+    """
+
+    _alt = traitlets.Unicode("a walk from side to side in a room of Doom that M dreams").tag(
+        sync=True
+    )
+    game = traitlets.Unicode("takecover", read_only=True).tag(sync=True)
+    steered = ("walk",)
 
 
 class RealVsDream(Recorded):

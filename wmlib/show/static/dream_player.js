@@ -1,17 +1,11 @@
 // DreamPlayer: the reader drives, and there is no world; only M, which expects, and V, which draws.
 
-const RATE = 30; // dream steps per second; CarRacing itself runs at 50
-const KEYS = { ArrowLeft: "left", ArrowRight: "right", ArrowUp: "gas", ArrowDown: "brake" };
-const PADS = { left: "◀", gas: "▲", brake: "▼", right: "▶" };
-const HINTS = {
-  keys: "Click the picture, then steer with the arrow keys; space pauses, full stop steps.",
-  touch: "Hold the arrows to steer.",
-};
-const LOST = 90; // steps on the grass, after which a dream that plays by itself begins anew
-const PAD_NAMES = { left: "steer left", gas: "gas", brake: "brake", right: "steer right" };
+const LOST = 90; // steps off the road, after which a dream that plays by itself begins anew
 
 async function mount({ model, root, asset }) {
-  const [v, m, recorded] = await Promise.all([asset("v"), asset("m"), asset("real")]);
+  const game = GAMES[model.get("game")];
+  const files = ["v", "m", "real"].map((name) => asset(game.assets + name));
+  const [v, m, recorded] = await Promise.all(files);
   const weights = readTensors(m);
   const decode = makeDecoder(readTensors(v));
   const dynamics = makeDynamics(weights);
@@ -23,19 +17,19 @@ async function mount({ model, root, asset }) {
   const cDrives = trait(model, "controller_drives", showControls);
   const z = trait(model, "z");
   const compact = model.get("compact") === true; // no panels, and it plays while it is in sight
-  const held = new Set(); // what the reader presses: left, right, gas, brake
-  const clock = player(RATE, step);
-  let dream; // { t, z, h, c, a, logpi, rewards, score, lost, random }
+  const held = new Set(); // what the reader presses, of the game's pads
+  const clock = player(game.rate, step);
+  let dream; // { t, z, h, c, a, logpi, curve, score, lost, over, random }
 
   const { canvas, paint } = screen(64, "the dreamed frame");
   const stage = make("div", {
     class: "wm-stage wm-wheel", tabindex: "0", role: "group",
-    "aria-label": "dream: steer with the arrow keys, space to pause, full stop for one step",
+    "aria-label": game.stage,
     onkeydown: (event) => press(event, true), onkeyup: (event) => press(event, false),
     onblur: () => held.clear(),
   }, canvas);
   const play = toggle(["Play", "Pause"], () => (clock.playing ? pause() : go()));
-  const driver = toggle(["Let C drive", "C is driving"], () => {
+  const driver = toggle(game.driver, () => {
     cDrives.set(!cDrives.get());
     showControls();
   });
@@ -48,23 +42,28 @@ async function mount({ model, root, asset }) {
     restart();
   }, frame));
   const panels = [
-    panel("a", "what M is told you do", actionMeters(() => dream.a)),
+    panel("a", "what M is told you do", actionMeters(game.meters, () => dream.a)),
     panel("z", "where the dream is", latentBars(() => dream.z)),
     panel("h", "what M remembers", carpet(() => dream.h)),
-    panel("π", "which future M draws from", weightBars(() => dream.logpi)),
-    panel("r", "the reward M expects", rewardLine(() => dream.rewards)),
+    ...(dynamics.W === 1 ? [panel("π", "which future M draws from", weightBars(() => dream.logpi))] : []),
+    panel(game.curve.symbol, game.curve.meaning, curveLine(game.curve, () => dream.curve)),
   ];
   const points = make("b", {});
   const off = make("span", { class: "wm-off", "aria-live": "polite" });
-  const score = make("p", { class: "wm-score" }, "score in the dream: ", points, off);
+  const [before, unit] = game.score;
+  const score = make("p", { class: "wm-score" }, before, points, unit, off);
   const clockFace = make("p", { class: "wm-note" });
-  const hint = make("p", { class: "wm-note" }, HINTS[matchMedia("(hover: none)").matches ? "touch" : "keys"]);
-  const pads = make("div", { class: "wm-pad", role: "group", "aria-label": "steering" }, ...Object.keys(PADS).map(pad));
+  const hint = make("p", { class: "wm-note" }, game.hints[matchMedia("(hover: none)").matches ? "touch" : "keys"]);
+  const names = Object.keys(game.pads);
+  const pads = make("div", {
+    class: "wm-pad", role: "group", "aria-label": "steering",
+    style: `grid-template-columns: repeat(${names.length}, 1fr)`,
+  }, ...names.map(pad));
   const again = button("Restart", restart);
 
   root.classList.toggle("wm-compact", compact);
   root.replaceChildren(...(compact ? [small()] : whole()));
-  root.wm = { decode, dynamics, control, step, onGrass, get dream() { return dream; } };
+  root.wm = { decode, dynamics, control, sample, step, restart, lost: game.lost, get dream() { return dream; } };
   root.addEventListener("wm-theme", show);
   restart();
   const unwatch = compact ? playInSight() : () => {};
@@ -109,10 +108,10 @@ async function mount({ model, root, asset }) {
   function restart() {
     const row = (name) => Float32Array.from(real.row(name, start.get()));
     const random = makeRandom(seed.get());
-    const even = new Float32Array(dynamics.K).fill(-Math.log(dynamics.K));
+    const even = new Float32Array(dynamics.K * dynamics.W).fill(-Math.log(dynamics.K));
     dream = {
       t: 0, z: row("start_z"), h: row("start_h"), c: row("start_c"),
-      a: [0, 0, 0], logpi: even, rewards: [], score: 0, lost: 0, random,
+      a: game.rest, logpi: even, curve: [], score: 0, lost: 0, over: false, random,
     };
     starts.forEach((thumb, i) => thumb.press(i === start.get()));
     show();
@@ -122,43 +121,47 @@ async function mount({ model, root, asset }) {
 
   /** (z, a, h) to M, a draw from its mixture to V, V's frame to the screen. */
   function step() {
-    const a = cDrives.get() ? control(dream.z, dream.h) : steer(dream.a);
-    const { h, c, reward, done, ...mixture } = dynamics.step(a, dream.z, dream);
-    const next = sample(mixture, tau.get(), dream.random);
-    const rewards = [...dream.rewards.slice(-149), reward];
-    const { score, lost } = dream;
-    dream = { ...dream, t: dream.t + 1, z: next.z, h, c, a, logpi: mixture.logpi, rewards, score: score + reward, lost: lost + 1 };
+    if (dream.over) return;
+    const a = cDrives.get() ? control(dream.z, dream.h, dream.c) : game.steer(dream.a, held);
+    const moved = dynamics.step(a, dream.z, dream);
+    const { h, c, logpi } = moved;
+    const t = dream.t + 1;
+    dream = {
+      ...dream, t, z: sample(moved, dynamics.K, tau.get(), dream.random), h, c, a, logpi,
+      curve: [...dream.curve.slice(-149), game.curve.value(moved)],
+      score: dream.score + game.pay(moved), lost: dream.lost + 1, over: game.over(moved, t),
+    };
     show();
-    if (compact && cDrives.get() && dream.lost > LOST) dreamElsewhere();
+    if (compact && cDrives.get() && (dream.over || dream.lost > LOST)) dreamElsewhere();
+    else if (dream.over) pause();
   }
 
   function dreamElsewhere() {
-    seed.set(seed.get() + 1);
     start.set((start.get() + 1) % starts.length);
-    restart();
+    dreamAnew();
   }
 
-  /** The reader's action: the wheel turns a quarter of the way per step, as a hand would. */
-  function steer([before]) {
-    const target = held.has("right") - held.has("left");
-    return [before + 0.25 * (target - before), held.has("gas") ? 0.8 : 0, held.has("brake") ? 0.8 : 0];
+  /** The same start, with other luck. */
+  function dreamAnew() {
+    seed.set(seed.get() + 1);
+    restart();
   }
 
   function show() {
     const frame = decode(dream.z);
     paint(frame);
     if (!compact) for (const { refresh } of panels) refresh();
-    if (!onGrass(frame)) dream.lost = 0;
+    if (!game.lost(frame)) dream.lost = 0;
     points.textContent = dream.score.toFixed(0).replace("-", "−");
-    const place = dream.lost ? "off the road" : "";
-    if (off.textContent !== place) off.textContent = place;
-    const seconds = (dream.t / 50).toFixed(1);
-    clockFace.textContent = `step ${dream.t}: ${seconds} s of driving, none of it real`;
+    const trouble = game.trouble(dream);
+    if (off.textContent !== trouble) off.textContent = trouble;
+    clockFace.textContent = game.clock(dream.t);
     root.dataset.t = dream.t;
     root.dataset.z = JSON.stringify(Array.from(dream.z));
     root.dataset.action = JSON.stringify(dream.a);
     root.dataset.score = dream.score;
     root.dataset.off = dream.lost > 0;
+    root.dataset.over = dream.over;
     root.dataset.frame = Number(root.dataset.frame ?? 0) + 1;
   }
 
@@ -169,6 +172,7 @@ async function mount({ model, root, asset }) {
   }
 
   function go() {
+    if (dream.over) dreamAnew();
     clock.play();
     showControls();
   }
@@ -186,7 +190,7 @@ async function mount({ model, root, asset }) {
 
   function press(event, down) {
     if (event.target !== stage || event.ctrlKey || event.metaKey || event.altKey) return;
-    const key = KEYS[event.key];
+    const key = game.keys[event.key];
     if (!key && event.key !== " " && event.key !== ".") return;
     event.preventDefault(); // neither the page scrolls
     event.stopPropagation(); // nor does the notebook take the key for itself
@@ -199,15 +203,16 @@ async function mount({ model, root, asset }) {
     if (down) held.add(key);
     else held.delete(key);
     if (down && cDrives.get()) cDrives.set(false); // whoever touches the wheel has it
-    if (down && !clock.playing) go();
+    if (down && !clock.playing && !dream.over) go(); // who dies with a key held sees it first
     showControls();
   }
 
   function pad(key) {
     const release = () => hold(key, false);
     const isPress = (event) => event.key === "Enter" || event.key === " ";
-    return button(PADS[key], () => {}, {
-      class: "wm-key", "aria-label": PAD_NAMES[key],
+    const [sign, name] = game.pads[key];
+    return button(sign, () => {}, {
+      class: "wm-key", "aria-label": name,
       onpointerdown: (event) => {
         event.target.setPointerCapture(event.pointerId);
         hold(key, true);
@@ -220,26 +225,14 @@ async function mount({ model, root, asset }) {
   }
 }
 
-/** Whether more than half of what surrounds the car in a frame (64, 64, 4) is green. */
-function onGrass(frame) {
-  let green = 0, all = 0;
-  for (let y = 41; y < 50; y++) { // the car stands at rows 44 to 51, columns 30 to 33
-    for (let x = 27; x < 37; x++, all++) {
-      const i = 4 * (64 * y + x);
-      if (frame[i + 1] - Math.max(frame[i], frame[i + 2]) > 40) green++;
-    }
-  }
-  return green > all / 2;
-}
-
 function panel(symbol, meaning, { root, refresh = () => {} }) {
   const title = make("h4", {}, make("b", {}, symbol), ` ${meaning}`);
   return { root: make("div", { class: "wm-panel" }, title, root), refresh };
 }
 
-/** Steering, gas and brake as three meters. */
-function actionMeters(action) {
-  const meters = [meter("steer", -1, 1), meter("gas", 0, 1), meter("brake", 0, 1)];
+/** A meter for each number of the action: steering, gas and brake, say. */
+function actionMeters(parts, action) {
+  const meters = parts.map(([name, low, high]) => meter(name, low, high));
   const root = make("div", {}, ...meters.map((m) => m.root));
   return { root, refresh: () => action().forEach((value, i) => meters[i].set(value)) };
 }
@@ -286,14 +279,14 @@ function weightBars(logpi) {
   });
 }
 
-/** The last rewards that M predicted, on a scale that fits them. */
-function rewardLine(rewards) {
-  return chart(44, "predicted reward", (context, width, height, colour) => {
-    const x = rewards();
-    const low = Math.min(0, ...x), high = Math.max(0.1, ...x);
+/** The last values of what M foretells, and a line to compare them with. */
+function curveLine({ name, height, range, mark }, values) {
+  return chart(height, name, (context, width, height, colour) => {
+    const x = values();
+    const [low, high] = range(x);
     const y = (value) => height - 3 - ((value - low) / (high - low)) * (height - 6);
     context.fillStyle = colour("line");
-    context.fillRect(0, y(0), width, 1);
+    context.fillRect(0, y(mark), width, 1);
     context.strokeStyle = colour("dream");
     context.lineWidth = 1.5;
     context.beginPath();

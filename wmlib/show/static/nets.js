@@ -1,6 +1,6 @@
 // V's decoder, M and C in plain JavaScript, in the paper's symbols.
 // Arrays are flat Float32Arrays, row-major; shapes stand in the comments.
-// L latents, A actions, H hidden units, K Gaussians.
+// L latents, A actions, H hidden units, K Gaussians, W mixtures: one for the whole of z, or L.
 
 /** A safetensors file: eight bytes of length, a JSON header, then the numbers. */
 function readTensors(bytes) {
@@ -13,12 +13,22 @@ function readTensors(bytes) {
     const raw = bytes.slice(8 + length + from, 8 + length + to); // a copy, so that it is aligned
     tensors[name] = { shape, data: toFloats(raw, dtype) };
   }
+  for (const name of Object.keys(tensors)) {
+    if (`${name}_scale` in tensors) scaleRows(tensors[name].data, tensors[`${name}_scale`].data);
+  }
   return { tensors, notes };
+}
+
+/** Each row of a matrix times its own number: so much is one step of its whole numbers. */
+function scaleRows(data, scales) {
+  const width = data.length / scales.length;
+  for (let i = 0; i < data.length; i++) data[i] *= scales[Math.floor(i / width)];
 }
 
 function toFloats(raw, dtype) {
   if (dtype === "F32") return new Float32Array(raw.buffer);
   if (dtype === "F16") return fromHalves(new Uint16Array(raw.buffer));
+  if (dtype === "I8") return Float32Array.from(new Int8Array(raw.buffer));
   return raw; // U8, a picture
 }
 
@@ -146,8 +156,9 @@ function addEight(y, to, row, w, stride, from, active, value, m) {
 
 /** One step of the LSTM and its mixture head. `step` returns the prediction and the new (h, c). */
 function makeDynamics({ tensors, notes }) {
-  const H = notes.hiddens, K = notes.gaussians;
-  const L = (tensors.w_out.shape[0] - K - 2) / (2 * K);
+  const H = notes.hiddens, K = notes.gaussians, L = notes.latents;
+  const W = (tensors.w_out.shape[0] - 2) / K - 2 * L;
+  const means = K * L, spreads = 2 * K * L, all = (2 * L + W) * K; // where each part of it ends
   const gates = new Float32Array(4 * H);
   const recurrent = new Float32Array(4 * H);
   const none = new Float32Array(4 * H);
@@ -169,15 +180,15 @@ function makeDynamics({ tensors, notes }) {
     return next;
   }
 
-  /** What M expects after h: mus, sigmas (K, L), logpi (K), reward, and the logit of the end. */
+  /** What M expects after h: mus, sigmas (K, L), logpi (K, W), reward, and the logit of the end. */
   function predict(h) {
-    const out = affine(tensors.w_out.data, tensors.b_out.data, h, new Float32Array(2 * K * L + K + 2));
+    const out = affine(tensors.w_out.data, tensors.b_out.data, h, new Float32Array(all + 2));
     return {
-      mus: out.subarray(0, K * L),
-      sigmas: out.slice(K * L, 2 * K * L).map((s) => Math.exp(clamp(s, low, high))),
-      logpi: logSoftmax(out.subarray(2 * K * L, 2 * K * L + K)),
-      reward: out[2 * K * L + K],
-      done: out[2 * K * L + K + 1],
+      mus: out.subarray(0, means),
+      sigmas: out.slice(means, spreads).map((s) => Math.exp(clamp(s, low, high))),
+      logpi: logSoftmax(out.subarray(spreads, all), K),
+      reward: out[all],
+      done: out[all + 1],
     };
   }
 
@@ -187,35 +198,65 @@ function makeDynamics({ tensors, notes }) {
   }
 
   const start = () => ({ h: new Float32Array(H), c: new Float32Array(H) });
-  return { H, K, L, advance, step, start };
+  return { H, K, L, W, advance, step, start };
 }
 
-function logSoftmax(x) {
-  const top = Math.max(...x);
-  const total = Math.log(x.reduce((sum, v) => sum + Math.exp(v - top), 0));
-  return x.map((v) => v - top - total);
+/** Each column of x (K, W), as log weights that sum to 1. */
+function logSoftmax(x, K) {
+  const W = x.length / K;
+  const y = new Float32Array(x.length);
+  for (let w = 0; w < W; w++) {
+    let top = -Infinity, total = 0;
+    for (let i = w; i < x.length; i += W) top = Math.max(top, x[i]);
+    for (let i = w; i < x.length; i += W) total += Math.exp(x[i] - top);
+    const log = top + Math.log(total);
+    for (let i = w; i < x.length; i += W) y[i] = x[i] - log;
+  }
+  return y;
 }
 
-/** Draw z (L) at temperature τ: logits divided by τ, spreads multiplied by √τ. */
-function sample({ mus, sigmas, logpi }, tau, random) {
-  const L = mus.length / logpi.length;
-  const weights = logSoftmax(logpi.map((v) => v / tau)).map(Math.exp);
-  let u = random.uniform();
-  let k = 0;
-  while (k < weights.length - 1 && (u -= weights[k]) > 0) k++;
+/**
+ * Draw z (L) from a mixture of K Gaussians at temperature τ: logits divided by τ, spreads
+ * multiplied by √τ. With one mixture all of z comes from one Gaussian, with L each number of z
+ * from one of its own.
+ */
+function sample({ mus, sigmas, logpi }, K, tau, random) {
+  const L = mus.length / K, W = logpi.length / K;
+  const weights = logSoftmax(logpi.map((v) => v / tau), K).map(Math.exp);
   const z = new Float32Array(L);
-  for (let l = 0; l < L; l++) z[l] = mus[k * L + l] + sigmas[k * L + l] * Math.sqrt(tau) * random.normal();
-  return { z, k };
+  let k = 0;
+  for (let l = 0; l < L; l++) {
+    if (l < W) k = draw(weights, l, W, random.uniform());
+    z[l] = mus[k * L + l] + sigmas[k * L + l] * Math.sqrt(tau) * random.normal();
+  }
+  return z;
+}
+
+/** The row of weights (K, W) in whose share of column w the number u from [0, 1) falls. */
+function draw(weights, w, W, u) {
+  let i = w;
+  while (i + W < weights.length && (u -= weights[i]) > 0) i += W;
+  return (i - w) / W;
 }
 
 // -------------------------------------------------------------------------------- C
 
-/** C and CarRacing's action map: steer in [-1, 1], gas and brake in [0, 1], from z (L), h (H). */
-function makeController({ tensors }) {
+// From C's free outputs to what the game executes.
+const ACTION_MAPS = {
+  // CarRacing: steer in [-1, 1], gas and brake in [0, 1].
+  car: ([steer, gas, brake]) => [Math.tanh(steer), sigmoid(gas), clamp(Math.tanh(brake), 0, 1)],
+  // Doom's TakeCover: a third of tanh's range each for -1, left, 0, stay, and 1, right.
+  keys: ([push]) => [Math.min(Math.floor(1.5 * (Math.tanh(push) + 1)), 2) - 1],
+};
+
+/** C and its action map: an action (A) from z (L), and from h (H), or h and c, if it sees them. */
+function makeController({ tensors, notes }) {
+  const inputs = tensors.w_c.shape[1];
   const out = new Float32Array(tensors.b_c.data.length);
-  return function control(z, h) {
-    const [steer, gas, brake] = affine(tensors.w_c.data, tensors.b_c.data, Float32Array.of(...z, ...h), out);
-    return [Math.tanh(steer), sigmoid(gas), clamp(Math.tanh(brake), 0, 1)];
+  const inBounds = ACTION_MAPS[notes.actions];
+  return function control(z, h, c) {
+    const state = Float32Array.of(...z, ...h, ...c).subarray(0, inputs);
+    return inBounds(affine(tensors.w_c.data, tensors.b_c.data, state, out));
   };
 }
 

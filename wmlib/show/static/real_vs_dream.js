@@ -68,7 +68,7 @@ async function mount({ model, root, asset }) {
     z[b] = Array.from(real.row("z", b));
     for (let i = b; i < T - 1; i++) {
       state = dynamics.step(real.row("actions", i), watching.get() ? real.row("z", i) : z[i], state);
-      z[i + 1] = Array.from(sample(state, tau.get(), random).z);
+      z[i + 1] = Array.from(sample(state, dynamics.K, tau.get(), random));
     }
     dream = { z, errors: [] };
     delete root.dataset.dreamed;
