@@ -24,8 +24,8 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-import train  # noqa: F401  names the policy "long-held"
 from torch import Tensor
+from train import ENV, LIMIT  # and with it the policy "long-held"
 
 from wmlib.checkpoints import atomic_path
 from wmlib.collect import generate_rollouts
@@ -38,7 +38,6 @@ from wmlib.rollouts import read_rollout
 from wmlib.vae import ConvVAE, conv_vae_loss_fn, kl_divergence
 from wmlib.world import load_pretrained
 
-ENV, LIMIT = "VizdoomTakeCover-v1", 2100
 DATA, TABLE = Path("data/takecover-trials"), Path(__file__).with_name("trials.csv")
 GAMES, LABELLED = 120, 30  # to learn from; to look at, every third frame
 FAR = 12  # pixels of a frame; a ball of fewer is far away
