@@ -26,6 +26,10 @@ MISSING = (
     "could be fetched. Install one (Debian, Ubuntu: sudo apt-get install chromium; elsewhere: "
     "{python} -m playwright install chromium), then run make test again."
 )
+UNDRIVEN = (
+    "No driver for the browser of the tests: {python} -m playwright says '{error}'. Install what "
+    "it lacks (Debian, Ubuntu: sudo apt-get install libatomic1), then run make test again."
+)
 
 
 def candidates() -> Iterator[str]:
@@ -44,16 +48,26 @@ def runs(path: str) -> bool:
     return done.returncode == 0
 
 
+def driver_error() -> str | None:
+    """Why Playwright's driver does not start: a bare Debian lacks a library of its Node.js."""
+    command = [sys.executable, "-m", "playwright", "--version"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode == 0:
+        return None
+    return next(filter(None, done.stderr.splitlines()), f"nothing, and ends with {done.returncode}")
+
+
 def find() -> str | None:
-    """The path of a browser that runs, if there is one."""
-    return next(filter(runs, candidates()), None)
+    """The path of a browser that runs, if there is one and it can be driven."""
+    return None if driver_error() else next(filter(runs, candidates()), None)
 
 
 def ways() -> Iterator[list[list[str]]]:
     """How to get one: the system's package, for whom may install it; then Playwright's own."""
     if shutil.which("apt-get") and os.geteuid() == 0:
-        install = ["apt-get", "install", "-y", "--no-install-recommends", "chromium"]
-        yield [["apt-get", "update"], install]
+        install = ["apt-get", "install", "-y", "--no-install-recommends"]
+        # The driver's library first, and alone: not every system has a package of the browser.
+        yield [["apt-get", "update"], [*install, "libatomic1"], [*install, "chromium"]]
     yield [[sys.executable, "-m", "playwright", "install", "chromium"]]
 
 
@@ -74,6 +88,9 @@ def fetch() -> str | None:
 def main() -> None:
     path = find() or fetch()
     if path is None:
+        error = driver_error()
+        if error:
+            sys.exit(UNDRIVEN.format(error=error, python=sys.executable))
         sys.exit(MISSING.format(names=", ".join(NAMES), python=sys.executable))
     print(f"Browser of the tests: {path}")
 

@@ -91,6 +91,22 @@ def test_without_any_it_ends_in_one_line_that_says_what_to_install(
     assert "playwright install chromium" in said
 
 
+def test_without_a_driver_it_ends_in_one_line_that_says_what_to_install(
+    bare: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(bare / "chromium", RUNS)
+    lacks = "node: error while loading shared libraries: libatomic.so.1"
+    python = put(bare / "python", f"#!/bin/sh\necho '{lacks}' >&2\nexit 127\n")
+    monkeypatch.setattr(sys, "executable", str(python))
+    assert find_browser.find() is None
+    with pytest.raises(SystemExit) as ended:
+        find_browser.main()
+    said = str(ended.value)
+    assert "\n" not in said
+    assert lacks in said
+    assert "apt-get install libatomic1" in said
+
+
 def test_it_is_the_first_thing_that_make_test_does(root: Path) -> None:
     makefile = (root / "Makefile").read_text(encoding="utf-8")
     (recipe,) = re.findall(r"^test: \$\(VENV\)/\.dev\n((?:\t.*\n)+)", makefile, re.MULTILINE)
