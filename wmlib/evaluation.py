@@ -24,8 +24,7 @@ def evaluate(
 
     Args:
         agent: An ``Agent``, or any policy of ``make_policy``.
-        episodes: How many.
-        seed: Which tracks.
+        episodes, seed: How many, and which tracks.
         time_limit: Longest episode in steps.
         backend: Gymnasium's own environment by default: it is what a score is about.
         env_name, max_workers, env_kwargs: See ``make_vector_env``.
@@ -104,8 +103,7 @@ def test_trained_model(
     Args:
         logdir: Holds ``vae``, ``mdrnn`` and ``ctrl``.
         env_name: Gymnasium id or ``module:Id``; by default what it was trained in.
-        episodes: Fresh episodes for each of the two.
-        seed: Which tracks.
+        episodes, seed: How many fresh episodes for each of the two, and which tracks.
         report: JSON file for the rows.
         acting: Further arguments of ``Agent``: device, sample_z.
         options: Further arguments of ``evaluate``.

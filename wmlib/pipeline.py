@@ -24,6 +24,7 @@ from wmlib.evolution import train_controller, world_options
 from wmlib.latents import latent_sets, load_vae, precompute_latents
 from wmlib.mdrnn import MDRNN, mdrnn_from_state
 from wmlib.pixels import frames_to_tensor, tensor_to_frames
+from wmlib.policies import make_policy
 from wmlib.rollouts import read_rollout, rollout_files, rollout_length
 from wmlib.training import train_convae, train_mdn_rnn
 from wmlib.world import load_agent
@@ -84,6 +85,8 @@ class Run:
     def __post_init__(self) -> None:
         env = make_env(self.env_name, **self.env_kwargs)  # a wrong name fails before any work
         env.close()
+        for call in self.rollouts:  # and a wrong policy, even where nothing is left to collect
+            make_policy(call.get("policy", "random"), env.action_space, 1)
         places: dict[str, Any] = {"logdir": self.logdir, "seed": self.seed}
         data = places | {"data_dir": self.data_dir}
         self.vae_config = WMVAEConfig(64, 64, **(data | self.vae))
