@@ -90,8 +90,7 @@ def generate_rollouts(
     Args:
         num_rollouts: How many files there shall be.
         seq_len: Longest episode in steps.
-        num_workers: Cap on environment processes.
-        seed: Seed of the whole set.
+        num_workers, seed: Cap on environment processes; seed of the whole set.
         policy: See ``make_policy``.
         env_name, backend, env_kwargs: See ``make_vector_env``.
         display: Show progress.

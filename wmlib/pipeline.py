@@ -24,6 +24,7 @@ from wmlib.evolution import train_controller, world_options
 from wmlib.latents import latent_sets, load_vae, precompute_latents
 from wmlib.mdrnn import MDRNN, mdrnn_from_state
 from wmlib.pixels import frames_to_tensor, tensor_to_frames
+from wmlib.policies import make_policy
 from wmlib.rollouts import read_rollout, rollout_files, rollout_length
 from wmlib.training import train_convae, train_mdn_rnn
 from wmlib.world import load_agent
@@ -82,12 +83,14 @@ class Run:
     precompute: bool = True
 
     def __post_init__(self) -> None:
-        # A wrong name fails here, before any work.
-        actions = ActionMap(action_space(self.env_name, **self.env_kwargs)).size
+# A wrong name fails here, before any work.
+        space = action_space(self.env_name, **self.env_kwargs)
+        for call in self.rollouts:  # and a wrong policy, even where nothing is left to collect
+            make_policy(call.get("policy", "random"), space, 1)
         places: dict[str, Any] = {"logdir": self.logdir, "seed": self.seed}
         data = places | {"data_dir": self.data_dir}
         self.vae_config = WMVAEConfig(64, 64, **(data | self.vae))
-        sizes = {"latent_size": self.vae_config.latent_size, "action_size": actions}
+        sizes = {"latent_size": self.vae_config.latent_size, "action_size": ActionMap(space).size}
         self.rnn_config = WMMDNRNNConfig(**(data | sizes | self.rnn))
         sizes["hidden_size"] = self.rnn_config.hidden_size
         named: dict[str, Any] = {"env_name": self.env_name, "env_kwargs": self.env_kwargs}

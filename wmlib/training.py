@@ -30,7 +30,7 @@ from wmlib.devices import autocast, choose_device, compiled, faster, quicken
 from wmlib.latents import latent_sets, load_vae, precompute_latents
 from wmlib.mdrnn import MDRNN, get_loss
 from wmlib.pixels import frames_to_tensor
-from wmlib.rollouts import origin
+from wmlib.rollouts import origin, read_rollout, rollout_files
 from wmlib.schedules import EarlyStopping, ReduceLROnPlateau
 from wmlib.vae import ConvVAE, conv_vae_loss_fn, sample_latent
 
@@ -317,6 +317,8 @@ class Fit:
                 f"{path} holds no {sorted(missing)}: no training of ours can go on from it; move "
                 "it away, or begin anew with noreload"
             )
+        if self.origin.get("rollouts") != state.get("rollouts") and self.origin:
+            list(map(read_rollout, rollout_files(self.config.data_dir)))  # a damaged one is named
         with reading(path, "is no training to go on with", "delete it to begin anew"):
             now = {key: value for key, value in self.config.to_dict().items() if key not in FREE}
             before = state.get("config", {})

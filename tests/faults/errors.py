@@ -1,4 +1,4 @@
-"""Forty errors as a user reads them: ``python tests/faults/errors.py``.
+"""Errors as a user reads them, fifty-one of them: ``python tests/faults/errors.py``.
 
 Each should say what was found, where, and what to do. The command line's come with its prompt, the
 library's with the call.

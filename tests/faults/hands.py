@@ -204,7 +204,7 @@ LINES = [
 
 
 def typed(bench: Bench, lines: list[str]) -> Iterator[Case]:
-    """What cannot be meant ends in one sentence."""
+    """What cannot be meant ends in one sentence, whatever was typed before."""
     place = bench.home / "lines"
     place.mkdir(exist_ok=True)
     for module, text in BROKEN.items():
@@ -214,8 +214,12 @@ def typed(bench: Bench, lines: list[str]) -> Iterator[Case]:
     for line in lines:
         words = ["--env", ENV, "--preset", "smoke", *line.split(" ")]
 
-        def work(words: list[str] = words) -> tuple[int, str]:
-            os.chdir(place)
+        here = place / f"line_{bench.count}"
+        bench.count += 1
+        here.mkdir()
+
+        def work(words: list[str] = words, here: Path = here) -> tuple[int, str]:
+            os.chdir(here)
             sys.path.insert(0, str(place))
             return _status(*words)
 

@@ -238,9 +238,11 @@ def start(work: Callable[[], Any]) -> tuple[int, int]:
             outcome = Outcome("error", str(error))
         except BaseException:
             outcome = Outcome("crash", traceback.format_exc())
-        with os.fdopen(writing, "wb") as pipe:
-            pickle.dump(outcome, pipe)
-    os._exit(0)
+        try:
+            with os.fdopen(writing, "wb") as pipe:
+                pickle.dump(outcome, pipe)
+        finally:  # never on into the campaign, not even if nobody listens any more
+            os._exit(0)
 
 
 def finish(child: int, pipe: int) -> Outcome:
