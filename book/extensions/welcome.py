@@ -33,10 +33,10 @@ def numbers() -> Iterator[str]:
     yield '<div class="wm-numbers">'
     yield _number(
         _score(driven),
-        f"points on {driven['episodes']} tracks that no part was trained on (mean and its 95 % "
-        f'interval). C was finished <a href="log.html">by hand</a>; without that: '
-        f"{_score(unedited)}. The paper has 906. Under the paper's rule, which adds noise to what "
-        f"C sees, this agent gets {_score(sampled)} "
+        f"points on {driven['episodes']} tracks that no part was trained on, with the mean's 95 % "
+        f'interval. C was finished <a href="log.html">by hand</a>; without that: '
+        f"{_score(unedited)}. The paper: 906. By its rule, which adds noise to what C sees: "
+        f"{_score(sampled)} "
         f'(<a href="../notebooks/{CHAPTER}.html#like-for-like">chapter 08</a>).',
     )
     yield _number(f"{c:,}", f"parameters of C, which evolution finds; V and M have {others:,}.")

@@ -33,8 +33,8 @@ class Picture:
     Attributes:
         alt: What there is to see, in words.
         width: Shown width in CSS pixels; less where the page is narrower.
-        role: ``"plot"``, ``"map"``, ``"frames"`` or ``"strip"``; pages in dark mode turn a plot's
-            colours over, but not a map's, and on a phone a strip of still frames scrolls.
+        role: ``"plot"``, ``"heatmap"``, ``"frames"`` or ``"strip"``; pages in dark mode turn a
+            plot's colours over, and on a phone a strip of still frames scrolls.
     """
 
     role = "frames"
