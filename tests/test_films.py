@@ -33,6 +33,19 @@ def test_a_film_plays_the_frames_in_order_and_in_step() -> None:
         assert row[-10] == film.panels["right"][t, 0, 0, 0]
 
 
+def test_a_film_counts_its_steps_below_the_frames() -> None:
+    plain = films.film(flat(0, 0, 0), "black")
+    counted = films.film(flat(0, 0, 0), "black", every=3)
+    high = opened(plain).height
+    lines = []
+    for t in range(3):
+        card = counted._card(t)
+        assert (card[:high] == plain._card(t)).all()
+        lines.append(card[high:])
+    assert (lines[1] == films._band("step 3", opened(plain).width, films.FONT)).all()
+    assert (lines[1] != lines[2]).any()
+
+
 def test_a_film_loops_for_ever() -> None:
     assert opened(films.film(flat(0, 100), "two greys")).info["loop"] == 0
 

@@ -195,6 +195,7 @@ def test_the_answer_to_a_guess_is_folded_until_asked_for(path: Path) -> None:
             if any(WIDGET in output.get("data", {}) for output in answer.outputs):
                 continue  # it says nothing until one moves it
             assert tags(answer) & {"hide-output", "hide-cell"}, answer.source
+            assert answer.metadata.mystnb.code_prompt_show == "Show the answer", answer.source
 
 
 def test_exercises_have_hidden_solutions_that_run(path: Path) -> None:

@@ -26,6 +26,15 @@ def test_a_plot_is_a_png_with_its_words_and_a_repr_that_repeats() -> None:
     assert said["image/png"]["alt"] == "a straight line"
 
 
+def test_pages_are_told_a_heat_map_from_a_plot() -> None:
+    shown = []
+    for draw in ("plot", "imshow"):
+        with plots.canvas() as (figure, axes):
+            getattr(axes, draw)(np.eye(3))
+        shown.append(plots.Plot(figure, "a diagonal")._repr_mimebundle_()[1]["image/png"]["class"])
+    assert shown == ["wm-plot", "wm-heatmap"]
+
+
 def test_a_plot_without_words_is_refused() -> None:
     with plots.canvas() as (figure, _), pytest.raises(ValueError, match="say in words"):
         plots.Plot(figure, " ")

@@ -14,6 +14,7 @@ from wmlib.show import pages, widgets
 from wmlib.show.plots import read_search
 
 BEND = 7  # of the recorded frames, one in the middle of a bend
+CHAPTER = "08_does_it_work_and_would_we_know"
 
 
 def numbers() -> Iterator[str]:
@@ -32,9 +33,11 @@ def numbers() -> Iterator[str]:
     yield '<div class="wm-numbers">'
     yield _number(
         _score(driven),
-        f"points on {driven['episodes']} fresh tracks. C was finished "
-        f'<a href="log.html">by hand</a>; without that: {_score(unedited)}. On samples of z, as '
-        f"the paper's agent drives (906): {_score(sampled)}.",
+        f"points on {driven['episodes']} tracks that no part was trained on, with the mean's 95 % "
+        f'interval. C was finished <a href="log.html">by hand</a>; without that: '
+        f"{_score(unedited)}. The paper: 906. By its rule, which adds noise to what C sees: "
+        f"{_score(sampled)} "
+        f'(<a href="../notebooks/{CHAPTER}.html#like-for-like">chapter 08</a>).',
     )
     yield _number(f"{c:,}", f"parameters of C, which evolution finds; V and M have {others:,}.")
     yield _number(

@@ -33,8 +33,8 @@ class Picture:
     Attributes:
         alt: What there is to see, in words.
         width: Shown width in CSS pixels; less where the page is narrower.
-        role: ``"plot"``, ``"frames"`` or ``"strip"``; pages in dark mode turn a plot's colours
-            over, and on a phone a strip of still frames scrolls.
+        role: ``"plot"``, ``"heatmap"``, ``"frames"`` or ``"strip"``; pages in dark mode turn a
+            plot's colours over, and on a phone a strip of still frames scrolls.
     """
 
     role = "frames"
@@ -70,10 +70,16 @@ class Frames(Picture):
         panels: Caption → frames (T, H, W, 3) uint8.
         fps: Frames per second.
         across: Panels side by side; otherwise below each other.
+        every: Steps from one frame to the next; where it is not 0, a line below counts them.
     """
 
     def __init__(
-        self, panels: dict[str, np.ndarray], alt: str, fps: float = 25, across: bool = True
+        self,
+        panels: dict[str, np.ndarray],
+        alt: str,
+        fps: float = 25,
+        across: bool = True,
+        every: int = 0,
     ) -> None:
         shapes = {caption: np.shape(frames) for caption, frames in panels.items()}
         times = {shape[0] for shape in shapes.values() if len(shape) == 4 and shape[3] == 3}
@@ -82,7 +88,7 @@ class Frames(Picture):
         widths = [shape[2] for shape in shapes.values()]
         fit = WIDTH / (sum(widths) if across else max(widths))
         self.scale = max(1, min(4, math.floor(fit) if times != {1} else math.ceil(fit)))
-        self.panels, self.fps, self.across = panels, fps, across
+        self.panels, self.fps, self.across, self.every = panels, fps, across, every
         self.role = "frames" if across else "strip"
         super().__init__(alt, min(WIDTH, self._card(0).shape[1]))
 
@@ -95,7 +101,11 @@ class Frames(Picture):
                 size = FONT if self.across else FONT * max(1, part.shape[1] / WIDTH)
                 part = np.concatenate([_band(caption, part.shape[1], size), part])
             parts += [part, np.full((len(part), GAP, 3), CARD, np.uint8)] if self.across else [part]
-        return np.concatenate(parts[:-1], axis=1) if self.across else np.concatenate(parts)
+        card = np.concatenate(parts[:-1], axis=1) if self.across else np.concatenate(parts)
+        if self.every:
+            line = _band(f"step {t * self.every}", card.shape[1], FONT)
+            card = np.concatenate([card, line])
+        return card
 
     def png(self) -> bytes:
         """A PNG; of several frames an animated one, in 256 colours chosen for all of them."""
@@ -130,15 +140,18 @@ def _band(text: str, width: int, size: float) -> np.ndarray:
     return np.asarray(band)
 
 
-def film(panels: np.ndarray | dict[str, np.ndarray], alt: str, fps: float = 25) -> Frames:
+def film(
+    panels: np.ndarray | dict[str, np.ndarray], alt: str, fps: float = 25, every: int = 0
+) -> Frames:
     """A film, or several side by side that run in step.
 
     Args:
         panels: Frames (T, H, W, 3) uint8, or caption → frames.
         alt: What happens in it, in words.
         fps: Frames per second; CarRacing's own pace is 50.
+        every: Steps from one frame to the next; given, a line below counts them.
     """
-    return Frames(panels if isinstance(panels, dict) else {"": panels}, alt, fps)
+    return Frames(panels if isinstance(panels, dict) else {"": panels}, alt, fps, every=every)
 
 
 def strip(rows: np.ndarray | dict[str, np.ndarray], alt: str) -> Frames:

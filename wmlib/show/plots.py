@@ -52,13 +52,14 @@ class Plot(Picture):
 
     Attributes:
         figure: What was drawn.
+        role: ``"heatmap"`` where colours are values (``imshow``): turned over, its bright places
+            would be dark. Otherwise ``"plot"``.
     """
-
-    role = "plot"
 
     def __init__(self, figure: matplotlib.figure.Figure, alt: str) -> None:
         super().__init__(alt, WIDTH)
         self.figure = figure
+        self.role = "heatmap" if any(axes.images for axes in figure.axes) else "plot"
         if "matplotlib.pyplot" in sys.modules:  # pyplot's own figures would be shown twice
             sys.modules["matplotlib.pyplot"].close(figure)
 
