@@ -182,8 +182,9 @@ class Games:
         return tuple(map(torch.from_numpy, (z, action, terminal, mask)))
 
 
-def remember(config: WMMDNRNNConfig = RNN, more: Path | None = None) -> None:
+def remember(config: WMMDNRNNConfig | None = None, more: Path | None = None) -> None:
     """M, from whole games; of the folder ``more`` as well, if there is one, and then from M on."""
+    config = config or RNN
     if learned(Path(config.logdir) / "mdrnn"):
         return
     latents = precompute_latents(VAE, RNN)
