@@ -71,7 +71,7 @@ ONCE_MORE = (Way(1.0, again=True), Way(1.15, again=True))
 GENERATIONS, MORE = 200, 100  # of the searches; of those in the M that knows C's games
 # Real games: for the audit and the choice; for the final test, the other temperatures, the blind.
 GAMES = {"audit": 50, "select": 100, "test": 1000, "table": 300, "blind": 300, "walk": 300}
-GAMES["script"] = 100  # the slow one
+GAMES |= {"script": 100, "own": 60}  # the slow one; the chosen agent's, to look at M by
 CHUNK = 100  # games written at a time
 BACKWARDS = False  # set by the flag of this name
 
@@ -526,10 +526,10 @@ def deaths(
         "games": len(alarms),
         "steps": sum(map(len, alarms)),
         "deaths": len(last),
-        "recall": float(np.mean([alarm[-1] for alarm in last])),
-        f"recall within {near}": float(np.mean([alarm.any() for alarm in last])),
+        "recall": float(np.mean([alarm[-1] for alarm in last])) if last else None,
+        f"recall within {near}": float(np.mean([a.any() for a in last])) if last else None,
         "alarms": count,
-        "precision": float(np.concatenate(last).sum()) / max(1, count),
+        "precision": float(sum(alarm.sum() for alarm in last)) / max(1, count),
     }
 
 
@@ -543,14 +543,14 @@ def foreseen(vae: Any, mdrnn: MDRNN, game: Rollout) -> np.ndarray:
     return np.asarray(logit.sigmoid())
 
 
-def diagnose(games: int = 60) -> None:
+def diagnose() -> None:
     """M's sense of death, on held-out random play and on the shipped agent's own games."""
     path = LOGDIR / "deaths.json"
     if path.exists():
         return
     vae, mdrnn = models()
     agent = player(chosen())
-    generate_rollouts(OWN, ENV, games, LIMIT, 16, 2028, agent, "gymnasium")
+    generate_rollouts(OWN, ENV, GAMES["own"], LIMIT, 16, 2028, agent, "gymnasium")
     table = {}
     folders = {"held-out random play": DATA / "rest", "the agent's own games": OWN}
     for name, folder in folders.items():

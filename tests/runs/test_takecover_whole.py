@@ -30,14 +30,14 @@ def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     data, logdir = str(tmp_path / "data"), str(tmp_path / "results")
     learn = {"logdir": logdir, "num_epochs": 1}
     sizes = {"epoch_size": 200, "train_batch_size": 20, "data_dir": f"{data}/first"}
-    search = {"pop_size": 4, "n_samples": 2, "time_limit": 150, "logdir": logdir}
+    search = {"pop_size": 4, "n_samples": 2, "time_limit": 100, "logdir": logdir}
     configs = {"VAE": learn | sizes, "RNN": learn | {"data_dir": data}, "CTRL": search}
     for name, changes in configs.items():
         monkeypatch.setattr(train, name, dataclasses.replace(getattr(train, name), **changes))
-    counts = {"FIRST": 6, "REST": 8, "HELD_OUT": 4, "OWN_GAMES": 2, "LIMIT": 150}
+    counts = {"FIRST": 4, "REST": 5, "HELD_OUT": 3, "OWN_GAMES": 2, "LIMIT": 100}
     for name, count in (counts | {"GENERATIONS": 2, "MORE": 1}).items():
         monkeypatch.setattr(train, name, count)
-    monkeypatch.setattr(train, "GAMES", dict.fromkeys(train.GAMES, 1))
+    monkeypatch.setattr(train, "GAMES", dict.fromkeys(train.GAMES, 2))
     return train
 
 
@@ -54,7 +54,7 @@ def test_from_nothing_to_the_packed_files(
     names = [row["agent"] for row in rows]
     for way in small.TABLE + small.OTHERS + small.ONCE_MORE:
         assert sum(name.startswith(way.caption) for name in names) >= 1, way
-    assert all(0 < tics <= 150 for row in rows for tics in row["returns"])
+    assert all(0 < tics <= 100 for row in rows for tics in row["returns"])
     assert len(rollout_files(tmp_path / "again")) == 2
     audits = [json.loads((tmp_path / place / "audit.json").read_text())
               for place in ("results", "results/again")]  # fmt: skip
