@@ -77,7 +77,7 @@ BACKWARDS = False  # set by the flag of this name
 
 VAE = WMVAEConfig(
     64, 64, latent_size=LATENTS, data_dir=str(DATA / "first"), logdir=str(LOGDIR),
-    num_epochs=16, epoch_size=25_000, train_batch_size=100, learning_rate=1e-3,
+    num_epochs=48, epoch_size=25_000, train_batch_size=100, learning_rate=1e-3,
     kl_tolerance=0.5, nosamples=True,
 )  # fmt: skip
 # Where the paper's M in Doom differs from its M in CarRacing: a mixture for each latent, the end
