@@ -141,8 +141,8 @@ class PageWidget(anywidget.AnyWidget):
         picture = (STATIC / "pictures" / f"{type(self).__name__}.jpg").read_bytes()
         url = f"data:image/jpeg;base64,{base64.b64encode(picture).decode()}"
         prefix = PREFIXES[self.game]
-        own = {prefix + part: asset(part, folder) for part in PARTS} if folder else {}
-        own = {name: base64.b64encode(content).decode() for name, content in own.items()}
+        files = {prefix + part: asset(part, folder) for part in PARTS} if folder else {}
+        own = {name: base64.b64encode(content).decode() for name, content in files.items()}
         super().__init__(_picture=url, _own=own, **kwargs)
 
     def __repr__(self) -> str:

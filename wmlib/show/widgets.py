@@ -117,7 +117,7 @@ class DreamPlayer(Recorded):
 
     _esm = esm(*PLAYER)
     _alt = traitlets.Unicode("a car that is steered through a dream of M").tag(sync=True)
-    steered = ("wheel", "gas", "brake")  # what an action's numbers are
+    steered: tuple[str, ...] = ("wheel", "gas", "brake")  # what an action's numbers are
     tau = traitlets.Float(1.0, min=0.05, max=1.5).tag(sync=True)
     start = traitlets.Int(0).tag(sync=True)
     seed = traitlets.Int(1).tag(sync=True)
