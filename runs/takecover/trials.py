@@ -25,15 +25,14 @@ import cv2
 import numpy as np
 import torch
 from torch import Tensor
-from train import ENV, LIMIT  # and with it the policy "long-held"
+from train import ENV, LIMIT, Blind
 
 from wmlib.checkpoints import atomic_path
 from wmlib.collect import generate_rollouts
 from wmlib.devices import autocast, quicken
-from wmlib.envs import TakeCover, episode_seed, make_env
+from wmlib.envs import episode_seed, make_env
 from wmlib.latents import encode
 from wmlib.pixels import frames_to_tensor, resize
-from wmlib.policies import make_policy
 from wmlib.rollouts import read_rollout
 from wmlib.vae import ConvVAE, conv_vae_loss_fn, kl_divergence
 from wmlib.world import load_pretrained
@@ -85,7 +84,8 @@ TRIALS = [
 
 def frames() -> np.ndarray:
     """Frames (N, 64, 64, 3) of blind random play, game after game."""
-    files = generate_rollouts(DATA / "games", ENV, GAMES, LIMIT, 1, 2030, "long-held", "gymnasium")
+    player = Blind("long-held")
+    files = generate_rollouts(DATA / "games", ENV, GAMES, LIMIT, 1, 2030, player, "gymnasium")
     return np.concatenate([read_rollout(file).observations for file in files])
 
 
@@ -110,7 +110,7 @@ def labelled() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     path = DATA / "labelled.npz"
     if not path.exists():
         env = make_env(ENV, labels_buffer_enabled=True)
-        player = make_policy("long-held", TakeCover.ACTIONS, LIMIT)
+        player = Blind("long-held")
         parts = [watch(env, player, episode_seed("select", 7, i)) for i in range(LABELLED)]
         env.close()
         games = np.repeat(np.arange(LABELLED), [len(seen) for seen, _ in parts])
