@@ -394,6 +394,7 @@ def test_a_loss_that_is_no_number_is_said(
     assert load_checkpoint(folder / "checkpoint.tar")["epoch"] == 3
 
 
+@pytest.mark.fast
 def test_a_process_that_dies_is_replaced(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Its episodes are played again, and V and M of another game are refused."""
     shutil.rmtree(copy / "data")

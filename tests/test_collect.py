@@ -212,6 +212,7 @@ def test_episodes_of_another_game_or_seed_are_refused(tmp_path: Path) -> None:
 # ------------------------------------------------------------------------------- what goes wrong
 
 
+@pytest.mark.fast
 def test_a_dead_process_keeps_the_finished_episodes_fault_12(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -133,6 +133,7 @@ def no_fast(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setitem(sys.modules, "wmlib.fast", None)
 
 
+@pytest.mark.fast
 def test_the_door_to_what_is_faster() -> None:
     assert faster("models") is importlib.import_module("wmlib.fast.models")
     assert faster("no_such_room") is None
@@ -144,6 +145,7 @@ def test_the_door_to_nowhere_is_none(room: str) -> None:
     assert faster(room) is None
 
 
+@pytest.mark.fast
 def test_what_a_faster_room_itself_lacks_is_not_swallowed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "wmlib.fast.processes", raising=False)
     monkeypatch.setitem(sys.modules, "gymnasium.vector", None)

@@ -117,6 +117,7 @@ def test_processes_end_with_whatever_ended_the_evaluation() -> None:
     assert set(multiprocessing.active_children()) == before
 
 
+@pytest.mark.fast
 def test_a_process_that_dies_is_one_sentence_and_leaves_none_behind() -> None:
     before = set(multiprocessing.active_children())
     with pytest.raises(RuntimeError, match="a process of trial_envs:Mortal-v0 died"):

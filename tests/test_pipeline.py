@@ -110,6 +110,7 @@ def test_c_can_be_trained_in_the_dream(done: Path, tmp_path: Path) -> None:
         awake.train_ctrl()
 
 
+@pytest.mark.fast
 def test_on_a_cluster_it_is_the_same_run(
     done: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

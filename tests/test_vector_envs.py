@@ -19,7 +19,7 @@ MIDDLE = np.float32([[0, 1], [0.5, 2], [-1, 0]])  # actions within the bounds
 every_way = pytest.mark.usefixtures("way")
 
 
-@pytest.fixture(params=["in turn", "processes"])
+@pytest.fixture(params=["in turn", pytest.param("processes", marks=pytest.mark.fast)])
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """How rows are stepped: what is asked of them is the same."""
     if request.param == "in turn":
