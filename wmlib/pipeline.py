@@ -83,7 +83,7 @@ class Run:
     precompute: bool = True
 
     def __post_init__(self) -> None:
-# A wrong name fails here, before any work.
+        # A wrong name fails here, before any work.
         space = action_space(self.env_name, **self.env_kwargs)
         for call in self.rollouts:  # and a wrong policy, even where nothing is left to collect
             make_policy(call.get("policy", "random"), space, 1)
@@ -192,8 +192,7 @@ class Run:
     def _grid(self, vae: nn.Module, epoch: int) -> None:
         """Held-out frames over their reconstructions, as a picture."""
         rollouts = [read_rollout(file) for file in rollout_files(self.data_dir)[-8:]]
-        moments = np.linspace(0.05, 0.95, len(rollouts))  # early, middle and late in an episode
-        pairs = zip(rollouts, moments, strict=True)
+        pairs = zip(rollouts, np.linspace(0.05, 0.95, len(rollouts)), strict=True)  # early to late
         frames = np.stack([r.observations[int(m * len(r))] for r, m in pairs])
         x = frames_to_tensor(frames).to(next(vae.parameters()).device)
         rows = [np.hstack(list(row)) for row in (frames, tensor_to_frames(vae(x)[0]))]
@@ -212,8 +211,7 @@ class Run:
             action = torch.from_numpy(rollout.actions[step]).to(dream.device)
             dream.step(action.expand(3, -1))
             film.append(np.hstack([rollout.observations[step + 1], *dream.frames()]))
-        name = f"mdrnn/samples/dream_{epoch:03d}.gif"
-        self._picture(name, np.stack(film), loop=0, duration=40)
+        self._picture(f"mdrnn/samples/dream_{epoch:03d}.gif", np.stack(film), loop=0, duration=40)
 
     def _picture(self, name: str, picture: np.ndarray, **options: Any) -> None:
         with atomic_path(Path(self.logdir) / name) as temporary:
