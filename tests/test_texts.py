@@ -43,6 +43,24 @@ def test_the_scores_with_and_without_the_edits(name: str, root: Path, shipped: P
         assert score in text, score
 
 
+@pytest.mark.parametrize("chapter", ["03", "08"])
+def test_a_chapter_that_gives_the_score_on_samples_gives_that_before_the_edits(
+    chapter: str, root: Path, shipped: Path
+) -> None:
+    (path,) = (root / "notebooks").glob(f"{chapter}_*.ipynb")
+    text = " ".join(cell.source for cell in nbformat.read(path, as_version=4).cells)
+    for report in (shipped / "report.json", root / "book" / "experiments" / "before_edits.json"):
+        assert scores(report)["envpool", "sampled"] in text
+
+
+def test_chapter_08_names_the_drivers_that_were_scored_on_its_tracks(root: Path) -> None:
+    (path,) = (root / "notebooks").glob("08_*.ipynb")
+    text = " ".join(cell.source for cell in nbformat.read(path, as_version=4).cells)
+    before = scores(root / "book" / "experiments" / "before_edits.json")
+    envpool, gymnasium = before["envpool", "mean"], before["gymnasium", "mean"]
+    assert f"the next with {envpool} there and {gymnasium} in Gymnasium" in text
+
+
 def test_the_readme_has_the_scores_and_what_two_cores_reach(root: Path, shipped: Path) -> None:
     text = " ".join((root / "README.md").read_text(encoding="utf-8").split())
     now = scores(shipped / "report.json")

@@ -30,19 +30,21 @@ def numbers() -> Iterator[str]:
     sampled = _row(rows, f"{SHIPPED}, z sampled", "envpool")
     before = json.loads(BEFORE_EDITS.read_text(encoding="utf-8"))["rows"]
     unedited = _row(before, SHIPPED, "gymnasium")
+    unedited_sampled = _row(before, f"{SHIPPED}, z sampled", "envpool")
     yield '<div class="wm-numbers">'
     yield _number(
         _score(driven),
         f"points on {driven['episodes']} tracks that no part was trained on, with the mean's 95 % "
-        f'interval. C was finished <a href="log.html">by hand</a>; without that: '
-        f"{_score(unedited)}. The paper: 906. By its rule, which adds noise to what C sees: "
-        f"{_score(sampled)} "
+        f'interval ({_score(unedited)} before C was finished <a href="log.html">by hand</a>). '
+        f"The paper: 906. By its rule (noise on what C sees): {_score(sampled)}, before "
+        f"the edits {_score(unedited_sampled)} "
         f'(<a href="../notebooks/{CHAPTER}.html#like-for-like">chapter 08</a>).',
     )
     yield _number(f"{c:,}", f"parameters of C, which evolution finds; V and M have {others:,}.")
     yield _number(
         f"{hours:.1f} hours",
-        f"of evolution on {CORES} cores, in pieces. V and M took {both:.0f} hour more. No GPU.",
+        f"of evolution on {CORES} cores, in several runs. V and M of the second round took "
+        f"{both:.0f} hour. No GPU.",
     )
     yield "</div>"
 
