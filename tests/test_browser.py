@@ -32,13 +32,17 @@ LOOK = """() => {
         blank: images.filter((i) => !i.complete || !i.naturalWidth).map((i) => i.src),
     };
 }"""
-# Each widget that the page announces is drawn; ours have their first picture or say why not.
+# Each widget that the page announces is drawn; ours have their first picture or say why not. They
+# wait until they come near the view.
 ALIVE = """() => {
     const views = 'script[type="application/vnd.jupyter.widget-view+json"]';
-    return [...document.querySelectorAll(views)].every((view) => {
+    const waiting = [...document.querySelectorAll(views)].find((view) => {
         const place = view.parentElement.querySelector(".widget-subarea");
-        return place?.querySelector(".jupyter-widgets, .wm[data-ready], .wm[data-error]");
+        return !place?.querySelector(".jupyter-widgets, .wm[data-ready], .wm[data-error]");
     });
+    waiting?.closest("details")?.setAttribute("open", "");
+    waiting?.parentElement.scrollIntoView();
+    return !waiting;
 }"""
 WIDGETS = {"LatentExplorer", "DreamPlayer", "RealVsDream", "DoomDreamPlayer"}
 WIDGETS |= {"MixturePlayground", "CMAExplorer"}
@@ -93,6 +97,7 @@ class Visit:
         self.page.evaluate(SETTLED)
         self.page.wait_for_load_state("networkidle")  # widgets load their parts late
         self.page.wait_for_function(ALIVE)
+        self.page.evaluate("window.scrollTo(0, 0)")
 
     def look(self) -> dict:
         """What there is to see on the page, once it has settled."""
@@ -117,6 +122,7 @@ def visit(request: pytest.FixtureRequest, browser: Browser, site: Path) -> Itera
 def test_the_front_page_leads_to_the_first(visit: Visit) -> None:
     visit.page.goto(f"{visit.home}/index.html")
     visit.page.wait_for_url("**/book/welcome.html")
+    visit.page.wait_for_load_state("networkidle")
     assert not visit.faults  # a first visit: nothing is stored yet
 
 

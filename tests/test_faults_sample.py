@@ -11,7 +11,7 @@ from wmlib.checkpoints import read_json
 
 # The share of a whole run, and what is run so far: two processes, as importing torch takes long.
 FEW = {
-    0.03: [
+    0.02: [
         "kills_at_files",
         "kills_at_any_instant",
         "physical",
@@ -23,7 +23,7 @@ FEW = {
         "orphans",
         "two_at_once",
     ],
-    0.2: ["findings", "malicious", "command_line"],
+    0.12: ["findings", "malicious", "command_line"],
 }
 SAMPLED = {name for names in FEW.values() for name in names}
 ELSEWHERE = {"ray_nodes"}  # tests/test_fast_ray.py has a cluster, and kills its nodes

@@ -28,7 +28,7 @@ def measure(command: list[str], report: Path) -> dict[str, Any]:
             raise SystemExit(status)
         minutes = (time.perf_counter() - began) / 60
         found = read_json(Path(folder) / "results" / "report.json", "rows")
-    found = {"command": " ".join(["wmlib", *command]), "minutes": round(minutes, 1)} | found
+    found = {"command": " ".join(["wmlib", *command]), "minutes": round(minutes, 2)} | found
     write_json(report, found)
     return found
 

@@ -473,7 +473,8 @@ def dodge(seeds: Sequence[int]) -> np.ndarray:
             push = int(best[0]) if hits.max() > straight else sweep
             sweep = push or sweep
             _, _, terminated, truncated, _ = env.step(np.array([push], np.int8))
-            length, ended = length + 1, terminated or truncated
+            length += 1
+            ended = terminated or truncated or length == LIMIT
         lengths.append(length)
     env.close()
     return np.array(lengths)

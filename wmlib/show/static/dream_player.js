@@ -191,12 +191,12 @@ async function mount({ model, root, asset }) {
   function press(event, down) {
     if (event.target !== stage || event.ctrlKey || event.metaKey || event.altKey) return;
     const key = game.keys[event.key];
-    if (!key && event.key !== " " && event.key !== ".") return;
+    if (!/^(Arrow.*| |\.)$/.test(event.key)) return;
     event.preventDefault(); // neither the page scrolls
     event.stopPropagation(); // nor does the notebook take the key for itself
     if (key) hold(key, down);
     else if (down && event.key === " ") clock.playing ? pause() : go();
-    else if (down) { pause(); step(); share(); }
+    else if (down && event.key === ".") { pause(); step(); share(); }
   }
 
   function hold(key, down) {
