@@ -17,9 +17,10 @@ import torch
 from wmlib import Rollout, save_rollout
 
 HERE = Path(__file__).parent / "benchmarks"
-KEYS = {"name", "value", "unit", "yardstick", "ratio", "goal", "hardware", "versions"}
-NEWER = {"flop", "limit"}  # a report of before the one yardstick has neither, nor these rows:
-NEW_ROWS = {"agent_evaluation_gymnasium", "collection_gymnasium"}
+KEYS = {
+    "name", "value", "unit", "yardstick", "ratio", "goal", "hardware", "versions", "flop", "limit",
+    "in_products",
+}  # fmt: skip
 GOALS = {
     "agent_evaluation": 10,
     "collection": 8,
@@ -35,6 +36,7 @@ GOALS = {
     "vae_encoding_gpu": None,
     "dream_gpu": None,
 }
+IN_PRODUCTS = {"vae_training", "mdrnn_training", "dream"}
 CURVES = {"population", "dream_rows", "rollouts", "ray_workers"}
 MOST = 2e9  # bytes of memory that reading may take
 
@@ -42,9 +44,10 @@ MOST = 2e9  # bytes of memory that reading may take
 def check_form(report: list[dict[str, Any]]) -> None:
     assert {row["name"]: row["goal"] for row in report if row["goal"]} | GOALS == GOALS
     assert [row["name"] for row in report] == list(dict.fromkeys(row["name"] for row in report))
-    assert set(GOALS) - NEW_ROWS <= {row["name"] for row in report} <= set(GOALS)
+    assert {row["name"] for row in report} == set(GOALS)
     for row in report:
-        assert set(row) in (KEYS, KEYS | NEWER)
+        assert set(row) == KEYS
+        assert (row["in_products"] is not None) == (row["name"] in IN_PRODUCTS)
         assert {"python", "torch", "gymnasium"} <= set(row["versions"])
         if row["name"].endswith("_gpu") and row["value"] == "not measured":
             assert row["hardware"] == "not measured"
@@ -112,6 +115,16 @@ def test_one_yardstick_serves_all_rows_of_a_run(benchmarks: Callable[[str], Modu
     assert vae.yardstick * vae.flop == dream.yardstick * dream.flop
 
 
+def test_the_share_of_products_is_of_torchs_time(
+    benchmarks: Callable[[str], ModuleType],
+) -> None:
+    share = benchmarks("measure").share_of_products
+    x = torch.randn(512, 512)
+    assert share(lambda: [x @ x for _ in range(5)]) > 0.9
+    assert share(lambda: [x.exp() for _ in range(5)]) == 0
+    assert 0.1 < share(lambda: [x @ x, [x.exp() for _ in range(20)]]) < 0.9
+
+
 def test_products_are_sampled_between_the_rounds(
     benchmarks: Callable[[str], ModuleType],
 ) -> None:
@@ -144,7 +157,6 @@ def test_a_tiny_run_goes_through_everything(tmp_path: Path) -> None:
     subprocess.run([*command, "--book", str(tmp_path)], check=True)
     report = json.loads((tmp_path / "report.json").read_text())
     check_form(report)
-    assert {row["name"] for row in report} == set(GOALS)
     products = {row["yardstick"] * row["flop"] for row in report if row["flop"] and row["limit"]}
     assert len(products) > 2
     assert max(products) < 1.01 * min(products)  # one yardstick, and four digits of it

@@ -10,12 +10,15 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import torch
+from torch.profiler import ProfilerActivity, profile
 
 from wmlib.devices import has_bf16
 
 PACKAGES = ("wmlib", "torch", "numpy", "gymnasium", "envpool", "ray")
 NOT_MEASURED = "not measured"
 CPU = torch.device("cpu")
+# What torch's products are called: of matrices (mm, addmm, bmm), of pictures, of an LSTM's layer.
+PRODUCTS = ("mm", "convolution", "rnn_layer")
 Rate = Callable[[], float]
 
 
@@ -26,6 +29,8 @@ class Row:
     Attributes:
         flop: Floating-point operations of a frame or a step, where the yardstick is a product.
         limit: What the machine's own bf16 product would do in the same operations.
+        in_products: Share of torch's time that is spent in products; the rest of it goes into
+            what is done with every number one by one.
     """
 
     name: str
@@ -38,6 +43,7 @@ class Row:
     versions: dict[str, str]
     flop: float | None = None
     limit: float | None = None
+    in_products: float | None = None
 
 
 def row(
@@ -48,10 +54,12 @@ def row(
     goal: float | None,
     device: torch.device = CPU,
     flop: float | None = None,
+    in_products: float | None = None,
 ) -> Row:
     """A row that was measured here; one with ``flop`` gets its yardstick from the ``Products``."""
     ratio = None if yardstick is None else value / yardstick
-    return Row(name, value, unit, yardstick, ratio, goal, machine(device), versions(), flop)
+    measured = name, value, unit, yardstick, ratio, goal, machine(device), versions()
+    return Row(*measured, flop, in_products=in_products)
 
 
 def unmeasured(name: str, unit: str) -> Row:
@@ -96,6 +104,15 @@ def rate(count: float, call: Callable[[], Any], device: torch.device | None = No
     call()
     wait()
     return count / (time.perf_counter() - began)
+
+
+def share_of_products(work: Callable[[], Any]) -> float:
+    """The share of torch's own time on the CPU that ``work`` spends in products."""
+    with profile(activities=[ProfilerActivity.CPU]) as found:
+        work()
+    spent = {each.key: each.self_cpu_time_total for each in found.key_averages()}
+    products = sum(time for key, time in spent.items() if any(name in key for name in PRODUCTS))
+    return products / sum(spent.values())
 
 
 class Products:

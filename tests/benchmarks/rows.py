@@ -9,12 +9,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from measure import CPU, Products, Row, in_turns, rate, row, unmeasured
+from measure import CPU, Products, Row, in_turns, rate, row, share_of_products, unmeasured
 from seed_loop import ENV, OnePerCore
 
 from wmlib import (
@@ -118,9 +118,12 @@ class Bench:
             config, on_sample=lambda *_: self.products.sample(device), display=False
         )
         value = statistics.median(frames / epoch["seconds"] for epoch in history[1:])
-        if device == CPU:
-            self.vae_rate = value
-        return row(name, value, "frames/s", None, goal, device, V_TRAINING)
+        if device != CPU:
+            return row(name, value, "frames/s", None, goal, device, V_TRAINING)
+        self.vae_rate = value
+        anew = replace(config, num_epochs=1, logdir=tempfile.mkdtemp(dir=self.scratch))
+        share = share_of_products(lambda: train_convae(anew, display=False))
+        return row(name, value, "frames/s", None, goal, device, V_TRAINING, share)
 
     def vae_encoding(self, device: torch.device, name: str, goal: float | None) -> Row:
         """Batches of frames to mu and log sigma."""
@@ -157,7 +160,11 @@ class Bench:
         latents = precompute_latents(vae_config, config, self.world.vae, display=False)
         windows = Batches(latent_sets(latents, WINDOW)[0], BATCH).size
         value = statistics.median(windows * WINDOW / epoch["seconds"] for epoch in history[1:])
-        return row("mdrnn_training", value, "steps/s", None, 1.15, CPU, M_TRAINING)
+        anew = replace(config, num_epochs=1, logdir=tempfile.mkdtemp(dir=self.scratch))
+        share = share_of_products(
+            lambda: train_mdn_rnn(vae_config, anew, vae=self.world.vae, display=False)
+        )
+        return row("mdrnn_training", value, "steps/s", None, 1.15, CPU, M_TRAINING, share)
 
     def population(self, candidates: int) -> np.ndarray:
         """The shipped controller, with a search's spread around it (P, n)."""
@@ -176,7 +183,10 @@ class Bench:
             lambda: rate(rows * steps, lambda: evaluator(population, range(16)), device),
             device,
         )
-        return row(name, value, "steps/s", None, goal, device, DREAM)
+        if device != CPU:
+            return row(name, value, "steps/s", None, goal, device, DREAM)
+        share = share_of_products(lambda: evaluator(population, range(16)))
+        return row(name, value, "steps/s", None, goal, device, DREAM, share)
 
     def generation(self, evaluator: LocalEvaluator, candidates: int, tracks: int) -> float:
         """Steps per second of a generation."""
