@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from wmlib import Rollout, save_rollout
+from wmlib.checkpoints import read_json
 
 HERE = Path(__file__).parent / "benchmarks"
 KEYS = {
@@ -62,7 +63,7 @@ def check_form(report: list[dict[str, Any]]) -> None:
 
 def test_the_committed_report_has_every_row_and_curve() -> None:
     check_form(json.loads((HERE / "report.json").read_text()))
-    growth = json.loads((HERE / "growth.json").read_text())
+    growth = read_json(HERE / "growth.json")
     assert set(growth) == CURVES
     for points in growth.values():
         assert len(points) >= 4
