@@ -13,6 +13,7 @@ import dataclasses
 import json
 import shlex
 import tempfile
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -174,8 +175,10 @@ def _in_words(rows: list[dict[str, Any]]) -> str:
 
 
 def _stop(number: int, frame: Any) -> None:
-    """SIGTERM and SIGHUP end a run as Ctrl-C does."""
-    raise KeyboardInterrupt(number)
+    """SIGTERM and SIGHUP end a run as Ctrl-C does; what Python calls in a fork swallows it."""
+    if not (frame and frame.f_back and frame.f_back.f_code.co_name == "_launch"):
+        raise KeyboardInterrupt(number)
+    threading.Timer(0.1, os.kill, (os.getpid(), number)).start()
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -208,8 +208,7 @@ class Run:
         dream.begin_at([(0, burn_in)] * 3)
         film = [np.hstack([rollout.observations[burn_in], *dream.frames()])]
         for step in range(burn_in, min(len(rollout) - 1, burn_in + 100)):
-            action = torch.from_numpy(rollout.actions[step]).to(dream.device)
-            dream.step(action.expand(3, -1))
+            dream.step(torch.from_numpy(rollout.actions[step]).to(dream.device).expand(3, -1))
             film.append(np.hstack([rollout.observations[step + 1], *dream.frames()]))
         self._picture(f"mdrnn/samples/dream_{epoch:03d}.gif", np.stack(film), loop=0, duration=40)
 

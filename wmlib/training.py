@@ -249,8 +249,7 @@ class Fit:
         self._set_rate(self.rate)
         self.model.eval()
         with torch.no_grad():
-            held_out = self._mean(test, epoch, self.loss)
-        row |= {f"test_{key}": value for key, value in held_out.items()}
+            row |= {f"test_{key}": x for key, x in self._mean(test, epoch, self.loss).items()}
         weights_hold = all(bool(weight.isfinite().all()) for weight in self.model.parameters())
         if not (weights_hold and all(map(math.isfinite, row.values()))):
             raise FloatingPointError(

@@ -76,8 +76,7 @@ class WorldModel:
     def rollouts(self, player: str = "", most: int = 8) -> list[Rollout]:
         """Episodes shipped beside the weights, of one player if it is named, or of the training."""
         folder = self.folder / "rollouts" / player
-        if not folder.exists() and "data_dir" in self.info:
-            folder = Path(self.info["data_dir"])
+        folder = folder if folder.exists() else Path(self.info.get("data_dir", folder))
         return [read_rollout(path) for path in rollout_files(folder)[:most]]
 
 
