@@ -214,9 +214,8 @@ CAMPAIGNS = {
 
 
 def _report(name: str) -> dict[str, Any]:
-    path = FAULTS / name
-    report: dict[str, Any] = {"rows": []}  # of what has not been measured yet
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else report
+    report: dict[str, Any] = json.loads((FAULTS / name).read_text(encoding="utf-8"))
+    return report
 
 
 def faults() -> Iterator[str]:
@@ -270,9 +269,6 @@ def threads(report: dict[str, Any]) -> Iterator[str]:
         "set it, or `OMP_WAIT_POLICY`, yourself. On a machine that is always busy, "
         "`OMP_NUM_THREADS=1` is the safe choice.\n"
     )
-    if not report["rows"]:
-        yield "What each of these costs, `python tests/faults/threads.py` measures.\n"
-        return
     yield (
         f"Steps per second on {report['cores']} cores, alone and beside as many programs that "
         "want a core each: M on 16 rows, V learning from 32 frames.\n"

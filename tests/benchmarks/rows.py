@@ -118,11 +118,11 @@ class Bench:
             config, on_sample=lambda *_: self.products.sample(device), display=False
         )
         value = statistics.median(frames / epoch["seconds"] for epoch in history[1:])
-        if device != CPU:
-            return row(name, value, "frames/s", None, goal, device, V_TRAINING)
-        self.vae_rate = value
-        anew = replace(config, num_epochs=1, logdir=tempfile.mkdtemp(dir=self.scratch))
-        share = share_of_products(lambda: train_convae(anew, display=False))
+        share = None
+        if device == CPU:
+            self.vae_rate = value
+            anew = replace(config, num_epochs=1, logdir=tempfile.mkdtemp(dir=self.scratch))
+            share = share_of_products(lambda: train_convae(anew, display=False))
         return row(name, value, "frames/s", None, goal, device, V_TRAINING, share)
 
     def vae_encoding(self, device: torch.device, name: str, goal: float | None) -> Row:
@@ -183,9 +183,9 @@ class Bench:
             lambda: rate(rows * steps, lambda: evaluator(population, range(16)), device),
             device,
         )
-        if device != CPU:
-            return row(name, value, "steps/s", None, goal, device, DREAM)
-        share = share_of_products(lambda: evaluator(population, range(16)))
+        share = None
+        if device == CPU:
+            share = share_of_products(lambda: evaluator(population, range(16)))
         return row(name, value, "steps/s", None, goal, device, DREAM, share)
 
     def generation(self, evaluator: LocalEvaluator, candidates: int, tracks: int) -> float:
